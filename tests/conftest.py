@@ -1,0 +1,23 @@
+"""Runs of scripts, shared by all tests that look at them."""
+
+import pytest
+from collection import POOL, skip_if_missing, start
+
+
+def pytest_collection_finish(session):
+    """Start every command that a chosen test waits for, so that all cores are busy."""
+    if not session.config.option.collectonly:
+        for item in session.items:
+            if "command" in getattr(item, "fixturenames", []):
+                start(item.callspec.params["command"])
+
+
+def pytest_sessionfinish():
+    POOL.shutdown(cancel_futures=True)
+
+
+@pytest.fixture
+def run(command):
+    """The finished run of the test's command, a tuple of a script and its options."""
+    skip_if_missing(command[0])
+    return start(command).result()

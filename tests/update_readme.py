@@ -1,0 +1,5 @@
+"""Rewrite the scripts, the outputs and the counts of changed lines in the README."""
+
+from readme import README, updated
+
+README.write_text(updated(README.read_text(encoding="utf-8")), encoding="utf-8")
