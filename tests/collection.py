@@ -24,6 +24,7 @@ SCRIPTS = [
     for folder in FOLDERS
     for path in sorted((ROOT / folder).glob("*.py"))
 ]
+DEVICES = ["cpu", "cuda", "mps", "xpu"]
 NUMPY = "tensor/two_layer_net_numpy.py"
 TENSOR = "tensor/two_layer_net_tensor.py"
 AUTOGRAD = "autograd/two_layer_net_autograd.py"
@@ -69,7 +70,6 @@ def _run(command):
         done = subprocess.run(
             [sys.executable, "-W", "error", ROOT / command[0], *command[1:]],
             cwd=folder,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -84,8 +84,8 @@ def _run(command):
 def start(command):
     """Start (script, option, ...) as a reader does, in an empty folder; return a Future.
 
-    Its result has returncode, stdout, stderr, and files: the names of what it left
-    behind. The same command is run once, however many tests look at it.
+    Its result has returncode, stdout, stderr, and files: the names of what it wrote.
+    The same command is run once, however many tests look at it.
     """
     return POOL.submit(_run, command)
 
@@ -105,19 +105,17 @@ def edited(text, *edits):
 
 
 def execute(script, *edits, argv=("--steps", "1"), threads=1):
-    """Execute an edited script in this process; return its variables and its output."""
+    """Execute an edited script in this process and return its variables."""
     code = compile(edited(source(script), *edits), script, "exec")
     variables = {"__name__": "__main__", "__doc__": None}
-    output = io.StringIO()
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
-        argv = mock.patch.object(sys, "argv", [script, *argv])
-        with argv, contextlib.redirect_stdout(output):
+        with mock.patch.object(sys, "argv", [script, *argv]):
             exec(code, variables)  # noqa: S102
     finally:
         torch.set_num_threads(before)
-    return variables, output.getvalue()
+    return variables
 
 
 EVERY_STEP = [("t == 1 or t % 50 == 0", "True"), (":.4e}", ":.17e}")]
@@ -138,7 +136,8 @@ def curve(script, *edits, steps=500, threads=1, dtype=torch.float32):
         edits += tuple(edit for edit in IN_FLOAT64 if edit[0] in source(script))
     skip_if_missing(script)
     argv = "--steps", str(steps)
-    _, output = execute(script, *EVERY_STEP, *edits, argv=argv, threads=threads)
-    found = losses(output)
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        execute(script, *EVERY_STEP, *edits, argv=argv, threads=threads)
+    found = losses(output.getvalue())
     assert list(found) == list(range(1, steps + 1))
     return torch.tensor(list(found.values()), dtype=torch.float64)

@@ -1,5 +1,10 @@
 """Runs of scripts, shared by all tests that look at them."""
 
+import os
+
+# One thread in this process, like in the others: set before NumPy is imported.
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
 import pytest
 from collection import POOL, skip_if_missing, start
 

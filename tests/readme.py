@@ -83,6 +83,12 @@ def in_words(script, neighbour):
     return f"{gone} out, {come} in"
 
 
+def replaced(match, group, new):
+    """Return what matched, with new in place of one group."""
+    start, end = (place - match.start() for place in match.span(group))
+    return match[0][:start] + new + match[0][end:]
+
+
 def updated(text):
     """Return the README with every script, output and count as it is now."""
 
@@ -97,10 +103,10 @@ def updated(text):
                 f"$ {command}\n{start(as_run(command)).result().stdout}"
                 for command in commands(match[0])
             )
-        return match[0].replace(match["body"], body)
+        return replaced(match, "body", body)
 
     def count(match):
-        return match[0].replace(match[4], in_words(match[1], match[2]))
+        return replaced(match, 4, in_words(match[1], match[2]))
 
     for command in commands(text):
         start(as_run(command))

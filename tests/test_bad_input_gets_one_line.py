@@ -4,9 +4,8 @@ import sys
 
 import pytest
 import torch
-from collection import SCRIPTS, TENSORFLOW, execute, options
+from collection import DEVICES, SCRIPTS, TENSORFLOW, execute, options
 
-DEVICES = ["cpu", "cuda", "mps", "xpu"]
 MISSING = [name for name in DEVICES if not getattr(torch, name).is_available()]
 
 

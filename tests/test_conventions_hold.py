@@ -2,11 +2,9 @@
 
 import ast
 import importlib.util
-import io
 import re
 import subprocess
 import sys
-import tokenize
 from pathlib import Path
 
 import pytest
@@ -116,10 +114,9 @@ def test_classes_have_docstrings(script):
 @each_script
 def test_comments_are_neither_rare_nor_many(script):
     """About one line in five carries one."""
-    tokens = list(tokenize.generate_tokens(io.StringIO(source(script)).readline))
-    comments = sum(token.type == tokenize.COMMENT for token in tokens)
-    lines = sum(token.type == tokenize.NEWLINE for token in tokens)
-    assert 0.1 <= comments / lines <= 0.4
+    lines = [line for line in source(script).splitlines() if line]
+    commented = [line for line in lines if re.search("(^|  )# ", line.lstrip())]
+    assert 0.08 <= len(commented) / len(lines) <= 0.35
 
 
 @pytest.mark.parametrize(

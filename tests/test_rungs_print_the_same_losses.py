@@ -122,7 +122,7 @@ class Adam:
     ],
 )
 def test_family_b_prints_the_losses_of_numpy(script, name, deepest, update):
-    variables, _ = execute(script)
+    variables = execute(script)
     torch.manual_seed(0)
     model = variables[name](1000, 100, 10)
     draw = random.Random(0).randint
@@ -142,7 +142,7 @@ def test_optim_with_sgd_prints_the_losses_of_nn(dtype):
 
 def test_tensorflow_computes_both_gradients_before_either_update():
     skip_if_missing(TENSORFLOW)
-    variables, _ = execute(TENSORFLOW)
+    variables = execute(TENSORFLOW)
     wanted = {variables["grad_w1"].op.name, variables["grad_w2"].op.name}
     for update in (variables["update_w1"], variables["update_w2"]):
         todo, before = [update.op], set()
