@@ -82,7 +82,7 @@ def _run(command):
 
 @functools.cache
 def start(command):
-    """Start (script, option, ...) as a reader does, in an empty folder; return a Future.
+    """Start (script, option, ...) as a reader does and return a Future.
 
     Its result has returncode, stdout, stderr, and files: the names of what it wrote.
     The same command is run once, however many tests look at it.
