@@ -48,6 +48,15 @@ def test_float32_and_float64_tell_the_same_story(script):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("script", FAMILY_A)
+def test_float64_shows_the_same_digits(script):
+    shown = [
+        [f"{loss:.4e}" for loss in curve(rung, dtype=torch.float64)[::50]]
+        for rung in (script, NUMPY)
+    ]
+    assert shown[0] == shown[1]
+
+
 @pytest.mark.parametrize("threads, steps", [(1, 500), (2, 50)])
 @pytest.mark.parametrize("script", [AUTOGRAD, CUSTOM_FUNCTION])
 def test_autograd_repeats_the_pass_by_hand_bit_for_bit(script, threads, steps, dtype):
