@@ -17,8 +17,7 @@ parser.add_argument("--count", type=int, default=100, help="per digit, default: 
 parser.add_argument("--size", type=int, default=28, help="in pixels, default: 28")
 parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
 args = parser.parse_args()
-for name in ("count", "size", "seed"):
-    least = {"count": 1, "size": 8, "seed": 0}[name]
+for name, least in (("count", 1), ("size", 8), ("seed", 0)):
     if getattr(args, name) < least:
         parser.error(f"argument --{name}: must be {least} or more")
 try:
@@ -28,6 +27,7 @@ try:
 except OSError as error:
     parser.error(f"argument out: {error}")
 
+# One generator for everything: the same seed draws the same images.
 names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 rng = np.random.default_rng(args.seed)
 fonts = [ImageFont.load_default(args.size * scale) for scale in (0.6, 0.7, 0.8, 0.9)]
@@ -42,6 +42,7 @@ for digit, name in enumerate(names):
         draw = ImageDraw.Draw(image)
         font = fonts[rng.integers(len(fonts))]
         draw.text(tuple(middle), str(digit), tuple(ink), font, anchor="mm")
+        # The corners that turn in from outside are paper as well.
         image = image.rotate(
             rng.uniform(-20, 20), Image.Resampling.BILINEAR, fillcolor=tuple(paper)
         )

@@ -50,7 +50,7 @@ def read_image(path, size=32):
 
 def make_net(classes):
     """Return a network from images (N, 3, height, width) to scores (N, classes)."""
-    layers = [nn.BatchNorm2d(3)]
+    layers = [nn.BatchNorm2d(3)]  # brings the bytes 0 to 255 near 0
     for inputs, outputs in ((3, 32), (32, 64), (64, 128)):
         layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs)]
         layers += [nn.ReLU(), nn.MaxPool2d(2)]
@@ -93,7 +93,7 @@ for epoch in range(1, args.epochs + 1):
     net.train()
     total = 0
     for x, y in tqdm(loader, leave=False, disable=None):
-        loss = nn.functional.cross_entropy(net(x.float()), y)
+        loss = nn.functional.cross_entropy(net(x.float()), y)  # bytes to floats
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -1,9 +1,9 @@
 """Learn a text character by character with nn.RNN, nn.GRU or nn.LSTM, then write more.
 
-The state goes on from one piece of the text to the next, but detached: gradients go
-back 64 characters and no further. A part held out shows how many bits per character the
-network needs; when they get more, training stops, and the best weights are kept.
-Without --text FILE, the text is Python's documentation.
+The state goes on from one piece of the text to the next, but detached: gradients end at
+its start. Text held out of training shows how many bits a character takes; when they get
+more, training stops, and the best weights are kept. Without --text, the text is a part
+of Python's documentation.
 """
 
 import argparse
@@ -14,12 +14,11 @@ from pathlib import Path
 from pydoc_data.topics import topics
 
 import torch
-from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 
 class CharRNN(torch.nn.Module):
-    """An rnn, gru or lstm over V characters: maps numbers, (T, N), to logits (T, N, V)."""
+    """Predicts the next of V characters: maps (T, N) numbers to (T, N, V) logits."""
 
     def __init__(self, cell, V, E=64, H=160):
         super().__init__()
@@ -51,13 +50,13 @@ parser.add_argument("--steps", type=int, default=500, help="default: %(default)s
 parser.add_argument("--device", choices=devices, default="cpu", help="default: cpu")
 parser.add_argument("--cell", choices=["rnn", "gru", "lstm"], default="lstm")
 parser.add_argument("--text", metavar="FILE", help="learn this text, in UTF-8")
-parser.add_argument("--save", metavar="FILE", help="put the trained model here")
+parser.add_argument("--save", metavar="FILE", type=Path, help="put the model here")
 parser.add_argument("--load", metavar="FILE", help="no training: write with this model")
 args = parser.parse_args()
 if args.steps < 1:
     parser.error("argument --steps: must be 1 or more")
-if args.save and not os.access(Path(args.save).parent, os.W_OK):
-    parser.error(f"argument --save: no folder that takes files: {args.save!r}")
+if args.save and (args.save.is_dir() or not os.access(args.save.parent, os.W_OK)):
+    parser.error(f"argument --save: cannot write a file there: '{args.save}'")
 
 if args.load:
     try:
@@ -66,8 +65,7 @@ if args.load:
         model.load_state_dict(saved["weights"])
         print(sample(model, saved["vocabulary"], args.device))
     except Exception as error:  # noqa: BLE001, as a foreign file can raise anything
-        what = f"{args.load!r} ({type(error).__name__})"
-        parser.error(f"argument --load: takes a file that --save wrote, not {what}")
+        parser.error(f"argument --load: not from --save: {args.load!r}: {error!r:.50}")
     parser.exit()
 
 try:
@@ -78,26 +76,26 @@ except (OSError, UnicodeError) as error:
 if len(text) < 1000:
     parser.error("argument --text: must have 1000 characters or more")
 
-# The last tenth is held out. What lzma needs for it, once it knows the rest, is the mark.
+# The last tenth is held out. To compare: what lzma needs for it, knowing the rest.
 split = len(text) - min(len(text) // 10, 10_000)
 whole, known = (len(lzma.compress(part.encode())) for part in (text, text[:split]))
 vocabulary = "".join(sorted(set(text)))
 chars = torch.tensor([vocabulary.index(char) for char in text], device=args.device)
+held_out = chars[split:]
 
 # The columns are stretches of the text, cut into pieces; y is one character ahead of x.
-T, N = 64, 32  # time steps, batch size
-L = (split - 1) // N
-x, y = (chars[i : N * L + i].view(N, L).T.split(T) for i in (0, 1))  # (T, N) each
+T, N, L = 64, 32, (split - 1) // 32  # time steps, columns and their length
+x, y = (part[: N * L].view(N, L).T.split(T) for part in (chars, chars[1:]))
 torch.manual_seed(0)
 model = CharRNN(args.cell, len(vocabulary)).to(args.device)
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+loss_fn = torch.nn.CrossEntropyLoss()
 history, state = [], None
 for t in tqdm(range(1, args.steps + 1), disable=None):
-    # Forward pass: go on from the state that the last piece left, without its graph.
-    y_pred, state = model.train()(x[(t - 1) % len(x)], state)  # (T, N, V)
-    loss = cross_entropy(y_pred.flatten(0, 1), y[(t - 1) % len(x)].flatten())  # ()
+    # Forward pass: go on from the state that the last piece left. The graph ends here.
+    y_pred, state = model.train()(x[t % len(x)], state)  # (T, N, V)
+    loss = loss_fn(y_pred.flatten(0, 1), y[t % len(x)].flatten())  # ()
     state = tuple(s.detach() for s in state) if args.cell == "lstm" else state.detach()
-
     # Backward pass through this piece. Clipping keeps a steep place from a wild step.
     optimizer.zero_grad()
     loss.backward()
@@ -105,8 +103,8 @@ for t in tqdm(range(1, args.steps + 1), disable=None):
     optimizer.step()
     if t == 1 or t % 50 == 0 or t == args.steps:
         with torch.no_grad():
-            y_pred, _ = model.eval()(chars[split - 1 : -1, None])  # (L, 1, V)
-        bits = cross_entropy(y_pred[:, 0], chars[split:]).item() / math.log(2)
+            y_pred, _ = model.eval()(held_out[:-1, None])  # (L, 1, V)
+            bits = loss_fn(y_pred[:, 0], held_out[1:]).item() / math.log(2)
         tqdm.write(f"step {t:4d}  loss {loss:.4e}  bits per character {bits:.4f}")
         # Keep the best weights. Stop if they are not among the last three measured.
         history.append(bits)
@@ -114,13 +112,10 @@ for t in tqdm(range(1, args.steps + 1), disable=None):
             best = {name: w.clone() for name, w in model.state_dict().items()}
         if min(history) not in history[-3:]:
             break
-
-print(
-    f"best: {min(history):.4f}  lzma: {8 * (whole - known) / (len(text) - split):.4f}"
-)
+print(f"best {min(history):.4f}  lzma {8 * (whole - known) / (len(text) - split):.4f}")
 model.load_state_dict(best)
 if args.save:
-    # Write beside, then replace: a file that was there stays whole until the last moment.
+    # Write beside it, then replace it: a file that is there is never half written.
     saved = {"cell": args.cell, "vocabulary": vocabulary, "weights": best}
     torch.save(saved, f"{args.save}.part")
     os.replace(f"{args.save}.part", args.save)

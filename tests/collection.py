@@ -55,6 +55,15 @@ def options(script):
     return found
 
 
+def short(script):
+    """Return the command of a run that takes seconds: few steps, outputs named."""
+    known = options(script)
+    words = [name for name in known if not name.startswith("--")]
+    words += ["--steps", "50"] * ("--steps" in known)
+    words += ["--epochs", "3"] * ("--epochs" in known)
+    return script, *words
+
+
 FAMILY_A = [script for script in SCRIPTS if "randn((D_in, H)" in source(script)]
 
 
@@ -91,7 +100,10 @@ def start(command):
 
 
 def losses(text):
-    """Return {step: loss} for the lines "step    1  loss 2.5020e+07" in text."""
+    """Return {step: loss} for the lines "step    1  loss 2.5020e+07" in text.
+
+    A line may begin with epoch instead of step, and have more to say after the loss.
+    """
     lines = re.findall(r"^(?:step|epoch) +(\d+)  loss (\S+)", text, re.MULTILINE)
     return {int(step): float(loss) for step, loss in lines}
 
@@ -107,7 +119,7 @@ def edited(text, *edits):
 def execute(script, *edits, argv=("--steps", "1"), threads=1):
     """Execute an edited script in this process and return its variables."""
     code = compile(edited(source(script), *edits), script, "exec")
-    variables = {"__name__": "__main__", "__doc__": None}
+    variables = {"__name__": "__main__", "__file__": str(ROOT / script)}
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)

@@ -4,22 +4,24 @@ import sys
 
 import pytest
 import torch
-from collection import DEVICES, SCRIPTS, TENSORFLOW, execute, options
+from collection import DEVICES, SCRIPTS, TENSORFLOW, execute, options, short
 
 MISSING = [name for name in DEVICES if not getattr(torch, name).is_available()]
 
 
 def bad_options(script):
     """Yield (options, what the line must name) for the options that the script has."""
-    yield ["--no-such-option"], "--no-such-option"
-    yield ["surplus"], "surplus"
-    for name, kind in options(script).items():
+    known = options(script)
+    needed = [name for name in known if not name.startswith("--")]
+    yield [*needed, "--no-such-option"], "--no-such-option"
+    yield [*needed, "surplus"], "surplus"
+    for name, kind in known.items():
         if kind in ("int", "float"):
-            yield [name, "ten"], f"{name}: invalid {kind} value: 'ten'"
-            yield [name], f"{name}: expected one argument"
-        if name == "--steps":
+            yield [*needed, name, "ten"], f"{name}: invalid {kind} value: 'ten'"
+            yield [*needed, name], f"{name}: expected one argument"
+            yield [*needed, name, "-5"], f"{name}: must be "
+        if name in ("--steps", "--epochs"):
             yield [name, "0"], f"{name}: must be 1 or more"
-            yield [name, "-5"], f"{name}: must be 1 or more"
             yield [name, "1.5"], f"{name}: invalid int value: '1.5'"
         if name == "--device":
             yield [name, "toaster"], f"{name}: invalid choice: 'toaster'"
@@ -35,21 +37,23 @@ def assert_one_line(stderr, what):
 
 
 @pytest.mark.parametrize("script, wrong, what", CASES)
-def test_wrong_option(script, wrong, what, capfd):
+def test_wrong_option(script, wrong, what, capfd, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as exit:
         execute(script, argv=wrong)
     assert exit.value.code == 2
     out, err = capfd.readouterr()
     assert out == ""
     assert_one_line(err, what)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    "command", [(script, "--steps", "0") for script in SCRIPTS], ids=SCRIPTS
+    "command", [(*short(script), "--no-such-option") for script in SCRIPTS], ids=SCRIPTS
 )
 def test_wrong_option_in_a_process_of_its_own(run):
-    assert (run.returncode, run.stdout) == (2, "")
-    assert_one_line(run.stderr, "--steps")
+    assert (run.returncode, run.stdout, run.files) == (2, "", [])
+    assert_one_line(run.stderr, "--no-such-option")
 
 
 def test_missing_tensorflow_is_said_in_one_line(capfd, monkeypatch):

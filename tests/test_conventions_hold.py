@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from collection import FOLDERS, ROOT, SCRIPTS, TENSORFLOW, execute, source
+from collection import FOLDERS, ROOT, SCRIPTS, TENSORFLOW, execute, options, source
 from readme import README, changed, rows
 
 LADDER = sorted(rows(README.read_text(encoding="utf-8")))
@@ -26,34 +26,35 @@ def test_neighbours_on_the_ladder_differ_by_their_idea_alone(script):
     assert sum(changed(script, neighbour)) <= (50 if script == TENSORFLOW else 25)
 
 
+CLI = """\
+parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
+parser.add_argument("--steps", type=int, default=N, help="default: %(default)s")
+parser.add_argument("--epochs", type=int, default=N, help="default: %(default)s")
+parser.add_argument("--device", choices=devices, default="cpu", help="default: cpu")
+args = parser.parse_args()
+if args.steps < 1:
+    parser.error("argument --steps: must be 1 or more")
+if args.epochs < 1:
+    parser.error("argument --epochs: must be 1 or more")
+"""
+DEVICES = (
+    'devices = [d for d in ("cpu", "cuda", "mps", "xpu") '
+    "if getattr(torch, d).is_available()]\n"
+)
+
+
 @each_script
 def test_cli_block_is_the_same_everywhere(script):
-    block = re.search(
-        r"^parser = .*?^(?=\n|devices)", source(script), re.MULTILINE | re.DOTALL
-    )[0]
-    same, *rest = block.splitlines()
-    assert same == (
-        "parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)"
-    )
-    assert "parse_args()" in block
-    if '"--steps"' in block:
-        assert rest[0] == (
-            'parser.add_argument("--steps", type=int, default=500, '
-            'help="default: %(default)s")'
-        )
-        check = "if args.steps < 1:"
-        assert rest[rest.index(check) + 1] == (
-            '    parser.error("argument --steps: must be 1 or more")'
-        )
-    if '"--device"' in block:
-        assert (
-            'parser.add_argument("--device", choices=devices, default="cpu", '
-            'help="default: cpu")'
-        ) in rest
-        assert (
-            'devices = [d for d in ("cpu", "cuda", "mps", "xpu") '
-            "if getattr(torch, d).is_available()]\n"
-        ) in source(script)
+    """The lines of the block above, in its order, less those for options it lacks."""
+    text = re.sub(r"default=\d+", "default=N", source(script))
+    place = 0
+    for line in CLI.splitlines():
+        option = re.search("steps|epochs|device", line)
+        needed = f"--{option[0]}" in options(script) if option else True
+        if needed and (options(script) or "args" not in line):
+            place = text.index(line, place)
+    if "--device" in options(script):
+        assert DEVICES in text
 
 
 @each_script
@@ -113,10 +114,13 @@ def test_classes_have_docstrings(script):
 
 @each_script
 def test_comments_are_neither_rare_nor_many(script):
-    """About one line in five carries one."""
-    lines = [line for line in source(script).splitlines() if line]
-    commented = [line for line in lines if re.search("(^|  )# ", line.lstrip())]
-    assert 0.08 <= len(commented) / len(lines) <= 0.35
+    """About one line in five carries one, or is the docstring of a function."""
+    lines = [line.lstrip() for line in source(script).splitlines() if line]
+    comments = sum(re.search("(^|  )# ", line) is not None for line in lines)
+    for node in ast.walk(ast.parse(source(script))):
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            comments += len((ast.get_docstring(node) or "").splitlines())
+    assert 0.1 <= comments / len(lines) <= 0.35
 
 
 @pytest.mark.parametrize(
