@@ -30,6 +30,7 @@ except OSError as error:
 # One generator for everything: the same seed draws the same images.
 names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 rng = np.random.default_rng(args.seed)
+# The font comes with Pillow and can be had in any size.
 fonts = [ImageFont.load_default(args.size * scale) for scale in (0.6, 0.7, 0.8, 0.9)]
 for digit, name in enumerate(names):
     folder = args.out / name

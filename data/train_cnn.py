@@ -74,14 +74,15 @@ with tempfile.TemporaryDirectory() as temporary:
         args.images = Path(temporary, "digits")
         draw = Path(__file__).with_name("draw_images.py")
         subprocess.run([sys.executable, draw, args.images], check=True)
-    classes = sorted(path.name for path in args.images.glob("[!.]*/"))
     files = sorted(args.images.glob("[!.]*/[!.]*"))
+    classes = sorted({file.parent.name for file in files})
     if len(classes) < 2 or len(files) < 10:
         parser.error(f"{args.images} needs two folders or more, with 10 images in all")
     images = torch.stack([read_image(file) for file in tqdm(files, disable=None)])
 labels = torch.tensor([classes.index(file.parent.name) for file in files])
 images, labels = images.to(args.device), labels.to(args.device)
 torch.manual_seed(0)
+# A fifth is held out; the rest is shown in an order that changes from epoch to epoch.
 held_out, shown = torch.randperm(len(files)).tensor_split([len(files) // 5])
 loader = DataLoader(TensorDataset(images[shown], labels[shown]), 32, shuffle=True)
 net = make_net(len(classes)).to(args.device)

@@ -1,9 +1,8 @@
 """Learn a text character by character with nn.RNN, nn.GRU or nn.LSTM, then write more.
 
-The state goes on from one piece of the text to the next, but detached: gradients end at
-its start. Text held out of training shows how many bits a character takes; when they get
-more, training stops, and the best weights are kept. Without --text, the text is a part
-of Python's documentation.
+The state goes on from piece to piece of the text, but without its graph. Text held out
+of training shows how many bits a character takes; when they get more, training stops
+and the best weights are kept. Without --text, the text is Python's documentation.
 """
 
 import argparse
@@ -20,11 +19,11 @@ from tqdm import tqdm
 class CharRNN(torch.nn.Module):
     """Predicts the next of V characters: maps (T, N) numbers to (T, N, V) logits."""
 
-    def __init__(self, cell, V, E=64, H=160):
+    def __init__(self, cell, V, E=64, H=128):
         super().__init__()
         self.embedding = torch.nn.Embedding(V, E)
         self.rnn = getattr(torch.nn, cell.upper())(E, H)
-        self.dropout = torch.nn.Dropout(0.2)
+        self.dropout = torch.nn.Dropout(0.1)
         self.linear = torch.nn.Linear(H, V)
 
     def forward(self, x, state=None):
@@ -55,7 +54,7 @@ parser.add_argument("--load", metavar="FILE", help="no training: write with this
 args = parser.parse_args()
 if args.steps < 1:
     parser.error("argument --steps: must be 1 or more")
-if args.save and (args.save.is_dir() or not os.access(args.save.parent, os.W_OK)):
+if args.save and (args.save.is_dir() or not os.access(f"{args.save.parent}/", os.W_OK)):
     parser.error(f"argument --save: cannot write a file there: '{args.save}'")
 
 if args.load:
@@ -115,8 +114,7 @@ for t in tqdm(range(1, args.steps + 1), disable=None):
 print(f"best {min(history):.4f}  lzma {8 * (whole - known) / (len(text) - split):.4f}")
 model.load_state_dict(best)
 if args.save:
-    # Write beside it, then replace it: a file that is there is never half written.
     saved = {"cell": args.cell, "vocabulary": vocabulary, "weights": best}
     torch.save(saved, f"{args.save}.part")
-    os.replace(f"{args.save}.part", args.save)
+    os.replace(f"{args.save}.part", args.save)  # at once: never half a file
 print(sample(model, vocabulary, args.device))

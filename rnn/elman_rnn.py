@@ -58,7 +58,7 @@ args = parser.parse_args()
 if args.steps < 1:
     parser.error("argument --steps: must be 1 or more")
 
-T, N, D_in, H = 20, 64, 1, 32  # time steps, batch, input and hidden size
+T, N, D_in, H = 10, 64, 1, 32  # time steps, batch, input and hidden size
 torch.manual_seed(0)
 by_hand = Detector(ElmanRNN(D_in, H), H)
 from_nn = Detector(torch.nn.RNN(D_in, H), H)
