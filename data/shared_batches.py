@@ -37,9 +37,9 @@ class Batches(Sampler):
 class SharedImages(Dataset):
     """A folder of folders of images, read into slots of shared memory.
 
-    buffers is (slots, N, size, size, 3), in bytes. The item of a task (slot, indices) is
-    (slot, labels): its images stand first in buffers[slot], until the slot is reused. If
-    send is true the images themselves come in place of the slot, as from any Dataset.
+    buffers is (slots, N, size, size, 3), in bytes. The item (slot, indices) is (slot,
+    labels), its images first in buffers[slot] until the slot is used again. With send
+    the images themselves come instead of the slot. ValueError if one cannot be read.
     """
 
     def __init__(self, folder, size, slots, batch_size, send=False):
@@ -68,11 +68,10 @@ class SharedImages(Dataset):
 def make_loader(folder, size, workers=2, batch_size=32, send=False, context=None):
     """Return a DataLoader of (slot, labels), or of (images, labels) if send is true.
 
-    While a batch is used, workers * prefetch_factor others are on their way. So one slot
-    more is enough, as long as a batch is used up before the next one is asked for.
+    While a batch is in use, two others per worker are on their way. So one slot more is
+    enough, as long as a batch is used up before the next one is asked for.
     """
-    prefetch = 2
-    slots = workers * prefetch + 1
+    slots = workers * 2 + 1
     dataset = SharedImages(folder, size, slots, batch_size, send)
     return DataLoader(
         dataset,
@@ -80,7 +79,7 @@ def make_loader(folder, size, workers=2, batch_size=32, send=False, context=None
         sampler=Batches(len(dataset.files), batch_size, slots),
         collate_fn=tuple,
         num_workers=workers,
-        prefetch_factor=prefetch,
+        prefetch_factor=2,
         persistent_workers=True,
         multiprocessing_context=context,
     )
@@ -113,9 +112,8 @@ def main():
                 speed = max(images_per_second(loader) for epoch in range(3))
             except ValueError as error:  # from a worker it comes with its traceback
                 parser.error(str(error).splitlines()[-1])
-            print(
-                f"batches {'sent' if send else 'shared':6}  images per second {speed:.0f}"
-            )
+            how = "sent" if send else "shared"
+            print(f"batches {how:6}  images per second {speed:.0f}")
 
 
 if __name__ == "__main__":

@@ -82,7 +82,6 @@ with tempfile.TemporaryDirectory() as temporary:
 labels = torch.tensor([classes.index(file.parent.name) for file in files])
 images, labels = images.to(args.device), labels.to(args.device)
 torch.manual_seed(0)
-# A fifth is held out; the rest is shown in an order that changes from epoch to epoch.
 held_out, shown = torch.randperm(len(files)).tensor_split([len(files) // 5])
 loader = DataLoader(TensorDataset(images[shown], labels[shown]), 32, shuffle=True)
 net = make_net(len(classes)).to(args.device)
