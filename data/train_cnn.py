@@ -112,9 +112,9 @@ if args.save:
 if args.plot:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 3.5), layout="tight")
-    for k, i in enumerate(held_out[:24]):
-        axes = figure.add_subplot(3, 8, k + 1, title=classes[scores[k].argmax()])
+    figure = Figure(figsize=(8, 2.4), layout="tight")
+    for k, i in enumerate(held_out[:16]):
+        axes = figure.add_subplot(2, 8, k + 1, title=classes[scores[k].argmax()])
         axes.imshow(images[i].permute(1, 2, 0).numpy(force=True))
         axes.axis("off")
-    figure.savefig(args.plot, dpi=60, format="png")
+    figure.savefig(args.plot, dpi=50, format="png")

@@ -5,7 +5,7 @@ import math
 import re
 
 import pytest
-from collection import FAMILY_A, ROOT, SCRIPTS, losses
+from collection import FAMILY_A, ROOT, SCRIPTS, losses, options
 from readme import (
     README,
     as_run,
@@ -48,14 +48,18 @@ def close(shown, real, first):
     return distance <= 64 * 2**-23 * math.sqrt(first) + 0.005 * math.sqrt(real)
 
 
+# What follows these words is measured, or comes out of a long training.
+VARIES = re.compile(r"(?<=  loss )\S+|(?<=  accuracy )\S+|(?<=images per second )\S+")
+
+
 @pytest.mark.parametrize("command", OUTPUTS, ids=" ".join)
 def test_output_shown_is_what_the_script_prints(run, command):
     shown, real = losses(OUTPUTS[command]), losses(run.stdout)
     assert list(shown) == list(real)
-    for step in shown:
-        assert close(shown[step], real[step], first=real[1])
-    number = r"(?<=  loss )\S+"
-    assert re.sub(number, "", OUTPUTS[command]) == re.sub(number, "", run.stdout)
+    if "--steps" in options(command[0]):
+        for step in shown:
+            assert close(shown[step], real[step], first=real[1])
+    assert VARIES.sub("", OUTPUTS[command]) == VARIES.sub("", run.stdout)
 
 
 @pytest.mark.parametrize("script", [script for script in SHOWN if script])

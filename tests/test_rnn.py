@@ -5,6 +5,7 @@ import lzma
 import math
 import pickle
 import re
+import warnings
 from pydoc_data.topics import topics
 
 import numpy as np
@@ -344,9 +345,13 @@ def folder(text_file, tmp_path_factory):
 def test_a_wrong_file_gets_one_line(option, name, folder, capfd):
     argv = [option, name if option == "--cell" else str(folder / name)]
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(SystemExit) as exit:
+    with (
+        pytest.raises(SystemExit) as exit,
+        warnings.catch_warnings(record=True) as said,
+    ):
+        warnings.simplefilter("always")
         execute(CHARS, ("H=128", "H=16"), argv=argv)
-    assert exit.value.code == 2
+    assert exit.value.code == 2 and said == []
     out, err = capfd.readouterr()
     assert out == ""
     assert_one_line(err, f"argument {option}: ")

@@ -1,0 +1,343 @@
+"""Images of all kinds are read right, broken ones are named, workers change nothing."""
+
+import importlib
+import multiprocessing
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from collection import ROOT, execute, losses, start
+from PIL import Image
+from torch.utils.data import DataLoader
+
+sys.path.insert(0, str(ROOT / "data"))  # spawn and forkserver hand it on to workers
+DRAW, LOAD, SHARE, TRAIN = (
+    f"data/{name}.py"
+    for name in ("draw_images", "data_loading", "shared_batches", "train_cnn")
+)
+READERS = [LOAD, TRAIN]
+
+
+def module(script):
+    """Import a script that does nothing when it is imported."""
+    return importlib.import_module(script.removeprefix("data/").removesuffix(".py"))
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A folder of ten drawn digits of each kind."""
+    folder = tmp_path_factory.mktemp("images") / "digits"
+    command = [sys.executable, ROOT / DRAW, folder, "--count", "10"]
+    subprocess.run(command, check=True, timeout=60)
+    return folder
+
+
+def contents(folder):
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
+def fails_with_one_line(capfd, script, *argv):
+    """Execute a script that has to refuse, and return what it says."""
+    with pytest.raises(SystemExit) as exit:
+        execute(script, argv=[str(word) for word in argv])
+    assert exit.value.code == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    return line
+
+
+def test_seed_decides_what_is_drawn(digits, tmp_path):
+    for seed, same in (("0", True), ("1", False)):
+        folder = tmp_path / seed
+        execute(DRAW, argv=[str(folder), "--count", "10", "--seed", seed])
+        assert list(contents(folder)) == list(contents(digits))
+        assert (contents(folder) == contents(digits)) is same
+
+
+def test_drawn_images_have_the_size_and_the_number_asked_for(tmp_path):
+    execute(DRAW, argv=[str(tmp_path / "new"), "--count", "2", "--size", "40"])
+    assert len(contents(tmp_path / "new")) == 20
+    with Image.open(tmp_path / "new" / "seven" / "001.png") as image:
+        assert (image.size, image.mode) == ((40, 40), "RGB")
+
+
+@pytest.mark.parametrize("what", ["file in it", "is a file"])
+def test_drawing_leaves_alone_what_is_there(what, tmp_path, capfd):
+    target = tmp_path / "precious"
+    if what == "file in it":
+        target.mkdir()
+    (target / "notes.txt" if what == "file in it" else target).write_text("mine")
+    before = contents(tmp_path)
+    assert str(target) in fails_with_one_line(capfd, DRAW, target)
+    assert contents(tmp_path) == before
+
+
+def grey16(value):
+    return Image.fromarray(np.full((9, 5), value, np.uint16))
+
+
+KINDS = {
+    "rgb.png": (Image.new("RGB", (5, 9), (200, 100, 50)), (200, 100, 50)),
+    "rgb.jpeg": (Image.new("RGB", (99, 64), (200, 100, 50)), (200, 100, 50)),
+    "grey.png": (Image.new("L", (5, 9), 77), (77, 77, 77)),
+    "grey.jpeg": (Image.new("L", (64, 64), 77), (77, 77, 77)),
+    "grey16.png": (grey16(0x8040), (128, 128, 128)),
+    "bright16.png": (grey16(0xFFFF), (255, 255, 255)),
+    "bits.png": (Image.new("1", (5, 9), 1), (255, 255, 255)),
+    "palette.png": (
+        Image.new("RGB", (5, 9), (10, 20, 30)).convert("P", palette=1),
+        (10, 20, 30),
+    ),
+    "cmyk.jpeg": (Image.new("CMYK", (64, 64), (0, 255, 255, 0)), (255, 0, 0)),
+    "opaque.png": (Image.new("RGBA", (5, 9), (1, 2, 3, 255)), (1, 2, 3)),
+    "clear.png": (Image.new("RGBA", (5, 9), (1, 2, 3, 0)), (255, 255, 255)),
+    "clear_grey.png": (Image.new("LA", (5, 9), (9, 0)), (255, 255, 255)),
+    "film.gif": (Image.new("RGB", (5, 9), (255, 0, 0)), (255, 0, 0)),
+    "pixel.png": (Image.new("RGB", (1, 1), (4, 5, 6)), (4, 5, 6)),
+}
+
+
+@pytest.fixture(scope="module", params=READERS)
+def read(request, digits):
+    """The read_image of a script, with the layout (size, size, 3)."""
+    if request.param == LOAD:
+        return module(LOAD).read_image
+    argv = ["--images", str(digits), "--epochs", "1"]
+    function = execute(TRAIN, argv=argv)["read_image"]
+    return lambda path, size: function(path, size).permute(1, 2, 0).numpy()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_image_is_read_in_its_colour(read, name, tmp_path):
+    image, colour = KINDS[name]
+    image.save(tmp_path / name)
+    pixels = read(tmp_path / name, 8)
+    assert (pixels.shape, pixels.dtype) == ((8, 8, 3), np.uint8)
+    assert np.abs(pixels.astype(int) - colour).max() <= 3
+
+
+def test_a_photo_is_turned_the_right_way_up(read, tmp_path):
+    """Orientation 6: the camera was held so that the left side is the real top."""
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    pixels[:, :32] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(tmp_path / "photo.jpeg", exif=exif)
+    turned = read(tmp_path / "photo.jpeg", 8)
+    assert turned[:3].min() > 200
+    assert turned[5:].max() < 50
+
+
+def test_both_readers_agree_on_every_image(digits, tmp_path):
+    argv = ["--images", str(digits), "--epochs", "1"]
+    other = execute(TRAIN, argv=argv)["read_image"]
+    for file in sorted(digits.glob("*/*"))[::7]:
+        ours = module(LOAD).read_image(file, 20)
+        assert np.array_equal(ours, other(file, 20).permute(1, 2, 0).numpy())
+
+
+def damaged(folder, kind):
+    """Put one file of a kind that cannot be read into a folder of images."""
+    good = Image.effect_noise((64, 64), 50)
+    path = folder / "zero" / f"bad{'.jpeg' if 'jpeg' in kind else '.png'}"
+    good.save(path)
+    whole = path.read_bytes()
+    if kind == "text":
+        path.write_text("no image")
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "folder":
+        path.unlink()
+        path.mkdir()
+    elif kind == "damaged png":
+        path.write_bytes(whole[:60] + b"\0" * 200 + whole[260:])
+    else:
+        path.write_bytes(whole[: len(whole) // 2])
+    return path
+
+
+DAMAGE = ["text", "empty", "folder", "half a png", "half a jpeg", "damaged png"]
+
+
+@pytest.fixture
+def copy(digits, tmp_path):
+    """A copy of the digits that a test may spoil."""
+    for name, data in contents(digits).items():
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return tmp_path / "images"
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.parametrize("script", READERS)
+def test_a_file_that_cannot_be_read_is_named(script, kind, copy, capfd):
+    path = damaged(copy, kind)
+    assert str(path) in fails_with_one_line(capfd, script, "--images", copy)
+
+
+def test_a_worker_names_the_file_that_it_cannot_read(copy):
+    path = damaged(copy, "half a jpeg")
+    run = start((SHARE, "--images", str(copy))).result()
+    (line,) = run.stderr.splitlines()
+    assert run.returncode == 2
+    assert str(path) in line
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "no classes", "empty class"])
+@pytest.mark.parametrize("script", [*READERS, SHARE])
+def test_a_folder_without_classes_is_refused(script, kind, tmp_path, capfd):
+    folder = tmp_path / "images"
+    if kind != "missing":
+        folder.mkdir()
+    if kind == "no classes":
+        Image.new("RGB", (8, 8)).save(folder / "a.png")
+    if kind == "empty class":
+        (folder / "cats").mkdir()
+    assert str(folder) in fails_with_one_line(capfd, script, "--images", folder)
+
+
+def test_items_are_sorted_labelled_and_hidden_files_are_left_out(copy):
+    (copy / "zero" / ".DS_Store").write_text("not an image")
+    dataset = module(LOAD).ImageFolder(copy, 28)
+    assert len(dataset) == 100
+    assert dataset.classes == sorted(dataset.classes)
+    names = [f"{path.parent.name}/{path.name}" for path, _ in dataset.files]
+    assert names == sorted(names)
+    for i in (0, 57, 99):
+        image, label = dataset[i]
+        assert dataset.classes[label] == dataset.files[i][0].parent.name
+        with Image.open(dataset.files[i][0]) as original:
+            assert np.array_equal(image, original)
+
+
+METHODS = [(LOAD, "--start-method", m) for m in multiprocessing.get_all_start_methods()]
+
+
+@pytest.mark.parametrize("command", METHODS, ids=" ".join)
+def test_workers_start_by_every_method(run):
+    assert (run.returncode, run.stderr) == (0, "")
+    speeds = [line for line in run.stdout.splitlines() if line.startswith("workers")]
+    assert len(speeds) == 4 - 2 * (multiprocessing.cpu_count() < 2)
+
+
+def test_workers_change_neither_the_order_nor_the_images(digits):
+    dataset = module(LOAD).ImageFolder(digits, 28)
+    epochs = []
+    for workers in (0, 2):
+        loader = DataLoader(
+            dataset,
+            16,
+            shuffle=True,
+            collate_fn=tuple,
+            generator=torch.Generator().manual_seed(5),
+            num_workers=workers,
+            multiprocessing_context="forkserver" if workers else None,
+        )
+        epochs += [list(loader), list(loader)]
+    for first, second in ((0, 2), (1, 3)):
+        for (a, b), (c, d) in zip(epochs[first], epochs[second], strict=True):
+            assert np.array_equal(a, c)
+            assert np.array_equal(b, d)
+    assert not np.array_equal(epochs[0][0][1], epochs[1][0][1])
+
+
+def test_shared_batches_hold_every_image_once_though_the_reader_is_slow(digits):
+    """A slot that was written again too early would show images of a later batch."""
+    loader = module(SHARE).make_loader(digits, 28, batch_size=8, context="forkserver")
+    dataset = loader.dataset
+    expected = {}
+    for file in dataset.files:
+        with Image.open(file) as image:
+            expected[np.asarray(image).tobytes()] = dataset.classes.index(
+                file.parent.name
+            )
+    for _ in range(2):
+        seen = {}
+        for slot, labels in loader:
+            time.sleep(0.05)
+            images = dataset.buffers[slot, : len(labels)].numpy()
+            seen |= {x.tobytes(): y for x, y in zip(images, labels, strict=True)}
+        assert seen == expected
+
+
+@pytest.mark.parametrize("command", [(TRAIN,)], ids=" ".join)
+def test_cnn_recognizes_98_percent_of_the_digits_held_out(run):
+    *_, last = run.stdout.splitlines()
+    assert float(last.split("accuracy ")[1]) >= 0.98
+    assert len(losses(run.stdout)) == 10
+
+
+@pytest.fixture(scope="module")
+def trained(digits, tmp_path_factory):
+    """The variables of a short training, and the file that it has saved."""
+    file = tmp_path_factory.mktemp("network") / "digits.pt"
+    words = ["--images", digits, "--epochs", "8", "--save", file]
+    words += ["--plot", file.with_suffix(".png")]
+    return execute(TRAIN, argv=[str(word) for word in words]), file
+
+
+def test_saved_network_is_the_trained_one(trained, capfd):
+    variables, file = trained
+    net = variables["net"]
+    saved = torch.load(file, weights_only=True)
+    torch.testing.assert_close(saved["net"], net.state_dict(), rtol=0, atol=0)
+    for path in variables["files"][::30]:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as exit:
+            execute(TRAIN, argv=["--classify", str(file), str(path)])
+        assert exit.value.code == 0
+        scores = net(variables["read_image"](path)[None].float()).softmax(1)[0]
+        label, probability = capfd.readouterr().out.split("  probability ")
+        assert label == variables["classes"][scores.argmax()]
+        assert float(probability) == pytest.approx(scores.max().item(), abs=1e-4)
+
+
+def test_plot_is_a_picture(trained):
+    with Image.open(trained[1].with_suffix(".png")) as picture:
+        picture.load()
+        assert picture.format == "PNG"
+    assert len(list(trained[1].parent.iterdir())) == 2
+
+
+def test_a_save_that_fails_leaves_the_old_file(digits, tmp_path, monkeypatch):
+    file = tmp_path / "net.pt"
+    file.write_bytes(b"precious")
+
+    def full_disk(state, path):
+        path.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        execute(
+            TRAIN,
+            argv=["--images", str(digits), "--epochs", "1", "--save", str(file)],
+        )
+    assert file.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("option", ["--save", "--plot"])
+@pytest.mark.parametrize("where", ["missing/file", "."])
+def test_an_output_that_cannot_be_written_is_refused_at_once(
+    option, where, tmp_path, capfd
+):
+    path = tmp_path / where
+    assert str(path) in fails_with_one_line(capfd, TRAIN, option, path)
+
+
+@pytest.mark.parametrize("kind", ["missing", "text", "foreign", "half"])
+def test_a_network_that_save_has_not_written_is_refused(kind, trained, tmp_path, capfd):
+    path = tmp_path / "net.pt"
+    if kind == "text":
+        path.write_text("no network")
+    elif kind == "foreign":
+        torch.save({"weights": torch.zeros(3)}, path)
+    elif kind == "half":
+        path.write_bytes(trained[1].read_bytes()[:1000])
+    capfd.readouterr()
+    line = fails_with_one_line(capfd, TRAIN, "--classify", path, path)
+    assert str(path) in line
