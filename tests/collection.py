@@ -33,6 +33,7 @@ SEQUENTIAL = "nn/two_layer_net_sequential.py"
 NN = "nn/two_layer_net_nn.py"
 OPTIM = "optim/two_layer_net_optim.py"
 DYNAMIC = "advanced/dynamic_net.py"
+CHARS = "rnn/char_rnn.py"
 TENSORFLOW = "advanced/tf_two_layer_net.py"
 
 SECONDS = 300
