@@ -17,6 +17,7 @@ parser.add_argument("--count", type=int, default=100, help="per digit, default: 
 parser.add_argument("--size", type=int, default=28, help="in pixels, default: 28")
 parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
 args = parser.parse_args()
+# All is checked before anything is written.
 for name, least in (("count", 1), ("size", 8), ("seed", 0)):
     if getattr(args, name) < least:
         parser.error(f"argument --{name}: must be {least} or more")

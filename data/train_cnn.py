@@ -67,7 +67,7 @@ if args.classify:
         parser.error(f"{args.classify[0]} is not a file that --save has written")
     scores = net(read_image(args.classify[1])[None].float()).softmax(1)[0]
     print(f"{saved['classes'][scores.argmax()]}  probability {scores.max().item():.4f}")
-    parser.exit()
+    parser.exit()  # nothing to train
 
 with tempfile.TemporaryDirectory() as temporary:
     if args.images is None:
@@ -98,7 +98,7 @@ for epoch in range(1, args.epochs + 1):
         loss.backward()
         optimizer.step()
         schedule.step()
-        total += loss.item() * len(x)
+        total += loss.item() * len(x)  # the last batch may be smaller
     net.eval()  # batch normalization now uses the averages that it has gathered
     with torch.no_grad():
         scores = torch.cat([net(x.float()) for x in images[held_out].split(256)])

@@ -56,10 +56,11 @@ def options(script):
     return found
 
 
-def short(script):
+def short(script, device="cpu"):
     """Return the command of a run that takes seconds: few steps, outputs named."""
     known = options(script)
     words = [name for name in known if not name.startswith("--")]
+    words += ["--device", device] * ("--device" in known and device is not None)
     words += ["--steps", "50"] * ("--steps" in known)
     words += ["--epochs", "3"] * ("--epochs" in known)
     return script, *words

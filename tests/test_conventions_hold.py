@@ -1,7 +1,7 @@
 """The house rules that a command can check."""
 
 import ast
-import importlib.util
+import importlib.machinery
 import re
 import subprocess
 import sys
@@ -79,7 +79,9 @@ def test_docstring_has_a_summary_and_two_to_six_lines(script):
 def test_name_has_two_words_and_hides_no_module(script):
     name = Path(script).stem
     assert re.fullmatch(r"[a-z]+(_[a-z0-9]+)+", name)
-    assert importlib.util.find_spec(name) is None
+    assert name not in sys.stdlib_module_names
+    elsewhere = [path for path in sys.path if Path(path).parent != ROOT]
+    assert importlib.machinery.PathFinder.find_spec(name, elsewhere) is None
 
 
 @each_script
