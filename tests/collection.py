@@ -37,6 +37,9 @@ CHARS = "rnn/char_rnn.py"
 TENSORFLOW = "advanced/tf_two_layer_net.py"
 
 SECONDS = 300
+# A copy: a variable that is set in this process while another one starts would move the
+# real environment away under its feet.
+ENVIRONMENT = dict(os.environ)
 POOL = ThreadPoolExecutor(max_workers=os.cpu_count())
 
 
@@ -81,6 +84,7 @@ def _run(command):
         done = subprocess.run(
             [sys.executable, "-W", "error", ROOT / command[0], *command[1:]],
             cwd=folder,
+            env=ENVIRONMENT,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
