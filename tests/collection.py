@@ -39,7 +39,7 @@ TENSORFLOW = "advanced/tf_two_layer_net.py"
 SECONDS = 300
 # A copy: a variable that is set in this process while another one starts would move the
 # real environment away under its feet.
-ENVIRONMENT = dict(os.environ)
+ENVIRONMENT = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 POOL = ThreadPoolExecutor(max_workers=os.cpu_count())
 
 
