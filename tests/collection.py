@@ -110,8 +110,8 @@ def run_forked(command, folder):
 def can_fork(script):
     """Whether nothing is lost by a fork: no processes, no settings before the import."""
     special = r"__main__|os\.environ|torch\.distributed|torch\.compile"
-    text = source(script)
-    return "import torch" in text and not re.search(special, text) and forked.CAN_FORK
+    has_torch = "import torch" in source(script)
+    return forked.CAN_FORK and has_torch and not re.search(special, source(script))
 
 
 def _run(command, runner):
