@@ -8,7 +8,8 @@ from collection import ROOT, SCRIPTS, source, start
 
 README = ROOT / "README.md"
 FENCE = re.compile(
-    r"^(?:<!-- (?P<command>.+) -->\n)?```(?P<kind>\w+)\n(?P<body>.*?)^```$",
+    r"^(?:<!-- (?:needs (?P<needs>\w+)|(?P<command>[^\n]+)) -->\n)?"
+    r"```(?P<kind>\w+)\n(?P<body>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 ROW = re.compile(
@@ -19,6 +20,21 @@ ROW = re.compile(
 def blocks(text, kind):
     """Return the bodies of the fenced blocks of a kind, such as python or sh."""
     return [m["body"] for m in FENCE.finditer(text) if m["kind"] == kind]
+
+
+def sessions(text):
+    """Return {(section, device that it needs or None): [session, ...]}.
+
+    The sessions of a list go on from one another, so that each finds the variables of
+    those before it. "<!-- needs cuda -->" above a block says that it needs that device.
+    """
+    found = {}
+    for section in re.split(r"^(?=## )", text, flags=re.MULTILINE):
+        title = section.splitlines()[0].strip("# ")
+        for match in FENCE.finditer(section):
+            if match["kind"] == "python" and match["body"].startswith(">>> "):
+                found.setdefault((title, match["needs"]), []).append(match["body"])
+    return found
 
 
 def code(script):

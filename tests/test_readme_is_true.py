@@ -5,7 +5,8 @@ import math
 import re
 
 import pytest
-from collection import CHARS, FAMILY_A, ROOT, SCRIPTS, options
+import torch
+from collection import CHARS, DEVICES, FAMILY_A, ROOT, SCRIPTS, options
 from readme import (
     README,
     as_run,
@@ -17,19 +18,13 @@ from readme import (
     links,
     rows,
     script_shown,
+    sessions,
 )
 
 TEXT = README.read_text(encoding="utf-8")
 SHOWN = {script_shown(body): body for body in blocks(TEXT, "python")}
 OUTPUTS = {as_run(command): output for command, output in commands(TEXT).items()}
-SECTIONS = re.split(r"^(?=## )", TEXT, flags=re.MULTILINE)
-SESSIONS = {
-    section.splitlines()[0].strip("# "): [
-        body for body in blocks(section, "python") if body.startswith(">>> ")
-    ]
-    for section in SECTIONS
-    if ">>> " in section
-}
+SESSIONS = sessions(TEXT)
 
 
 @pytest.mark.parametrize("script", [script for script in SHOWN if script])
@@ -84,23 +79,32 @@ def test_output_of_every_script_shown_is_shown(script):
     assert any(command[0] == script for command in OUTPUTS)
 
 
-@pytest.mark.parametrize("section", SESSIONS)
-def test_sessions_run(section):
+@pytest.mark.parametrize("section, needs", SESSIONS)
+def test_sessions_run(section, needs):
+    """Those that need a device that is missing are only read."""
+    parse = doctest.DocTestParser().get_doctest
+    tests = [parse(s, {}, section, None, 0) for s in SESSIONS[section, needs]]
+    for example in (example for test in tests for example in test.examples):
+        compile(example.source, section, "single")
+    if needs and not getattr(torch, needs).is_available():
+        pytest.skip(f"a session of the README that needs {needs}, which is not here")
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     runner = doctest.DocTestRunner(optionflags=flags)
     variables = {}
-    for body in SESSIONS[section]:
-        test = doctest.DocTestParser().get_doctest(body, variables, section, None, 0)
+    for test in tests:
+        test.globs = variables
         runner.run(test, clear_globs=False)
-        variables = test.globs
     assert runner.summarize().failed == 0
     assert runner.tries > 0
 
 
 def test_every_prompt_is_in_a_session_that_runs():
-    assert TEXT.count("\n>>> ") == sum(
-        body.count("\n>>> ") + 1 for bodies in SESSIONS.values() for body in bodies
-    )
+    """Or in one that runs where the device is that its comment names."""
+    bodies = [body for bodies in SESSIONS.values() for body in bodies]
+    assert TEXT.count("\n>>> ") == sum(body.count("\n>>> ") + 1 for body in bodies)
+    needing = [key[1] for key in SESSIONS for body in SESSIONS[key] if key[1]]
+    assert set(needing) <= set(DEVICES[1:])
+    assert TEXT.count("<!-- needs ") == len(needing)
 
 
 @pytest.mark.parametrize("target", sorted(set(links(TEXT))))
