@@ -9,6 +9,7 @@ import torch
 from collection import CHARS, DEVICES, FAMILY_A, ROOT, SCRIPTS, options
 from readme import (
     README,
+    TIMED,
     as_run,
     blocks,
     code,
@@ -44,6 +45,7 @@ def close(shown, real, first):
 
 
 WORDS = ["loss", "accuracy", "nn.RNN", "bits per character", "images per second"]
+TIMES = re.compile(r"\d+\.\d+|inf")
 NUMBER = re.compile(rf"({'|'.join(map(re.escape, WORDS))}) (\S+)")
 
 
@@ -57,7 +59,7 @@ def numbers(text):
 
 @pytest.mark.parametrize("command", OUTPUTS, ids=" ".join)
 def test_output_shown_is_what_the_script_prints(run, command):
-    """Speeds are not compared; an accuracy is the last one, after a long training.
+    """No speed or time is compared; an accuracy is the last one, after a long training.
 
     The text of CHARS comes with Python: another version has another text.
     """
@@ -66,6 +68,10 @@ def test_output_shown_is_what_the_script_prints(run, command):
     if command[0] == CHARS:
         bits = "bits per character"
         assert real[bits][-1] == pytest.approx(shown[bits][-1], rel=0.2)
+        return
+    if command[0] == TIMED:
+        kept = [TIMES.sub("", text).split() for text in (OUTPUTS[command], run.stdout)]
+        assert kept[0] == kept[1]
         return
     if "--epochs" not in options(command[0]):
         for word in ("loss", "nn.RNN"):
