@@ -7,7 +7,7 @@ import re
 from collection import ROOT, SCRIPTS, source, start
 
 README = ROOT / "README.md"
-# Prints times, which mean something on a quiet machine only: its output is put in by hand.
+# Prints times, which mean nothing on a busy machine: its output is put in by hand.
 TIMED = "tensor/gpu_speedup.py"
 FENCE = re.compile(
     r"^(?:<!-- (?:needs (?P<needs>\w+)|(?P<command>[^\n]+)) -->\n)?"

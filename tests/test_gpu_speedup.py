@@ -21,11 +21,12 @@ GIVEN = "{'one thread': size**2, 'all threads': size}.get(way, 2) / 1000"
 GIVEN_TIMES = [
     ("if getattr(torch, d).is_available()]", f'if d == "cpu"] + ["{GPU}"]'),
     ("times = {", "threads_of = {}\ntimes = {"),
-    (
-        "step = make_step(size",
-        "threads_of[way] = torch.get_num_threads(); step = make_step(size",
-    ),
+    ("step = make_step(size, device)", "step = make_step(1, device)"),
     ("append(measure(step, device))", f"append({GIVEN})"),
+    (
+        "    one, *rest",
+        "        threads_of[way] = torch.get_num_threads()\n    one, *rest",
+    ),
 ]
 
 
