@@ -16,11 +16,12 @@ from test_bad_input_gets_one_line import assert_one_line
 
 SPEEDUP = "tensor/gpu_speedup.py"
 GPU = "cpu:0"
-# All threads are size times as fast as one, a GPU takes as long for every size.
-GIVEN = "{'one thread': size**2, 'all threads': size}.get(way, 2) / 1000"
+# All threads are size / 1.5 times as fast as one, a GPU takes as long for every size.
+GIVEN = "{'one thread': size**2, 'all threads': 1.5 * size}.get(way, 2) / 1000"
 GIVEN_TIMES = [
     ("if getattr(torch, d).is_available()]", f'if d == "cpu"] + ["{GPU}"]'),
     ("times = {", "threads_of = {}\ntimes = {"),
+    ("1, args.device)\n", "1, args.device)\ncold = 0.01\n"),
     ("step = make_step(size, device)", "step = make_step(1, device)"),
     ("append(measure(step, device))", f"append({GIVEN})"),
     (
@@ -71,9 +72,10 @@ def test_every_size_can_be_trained(speedup):
 def test_table_has_all_sizes_and_the_crossing(capsys):
     variables = run_with_given_times()
     out = capsys.readouterr().out
-    expected = [[size, size, size**2] for size in variables["sizes"]]
+    expected = [[size, size / 1.5, size**2] for size in variables["sizes"]]
     np.testing.assert_allclose(rows(out), expected, rtol=0, atol=0.006)
-    assert "all threads win from size 1.00 on\nno GPU: " in out
+    assert "all threads win from size 1.50 on\nno GPU: " in out
+    assert "without a warm-up, size 1 seems to take 10.0 times as long" in out
     assert variables["threads_of"] == {"one thread": 1, "all threads": os.cpu_count()}
 
 
@@ -82,9 +84,10 @@ def test_a_gpu_is_compared_with_the_better_half_of_the_cpu(capsys, synchronized)
     out = capsys.readouterr().out
     size, all_threads, gpu, _ = np.transpose(rows(out))
     assert size[-1] == 8
-    np.testing.assert_allclose(all_threads, size, rtol=0, atol=0.006)
+    np.testing.assert_allclose(all_threads, size / 1.5, rtol=0, atol=0.006)
     np.testing.assert_allclose(gpu, size**2 / 2, rtol=0, atol=0.006)
-    assert "cpu:0 wins from size 2.00 on\nwithout waiting, size 8 seems to take " in out
+    assert "cpu:0 wins from size 1.50 on\nwithout waiting, size 8 seems to take " in out
+    assert "without a warm-up, size 1 seems to take 5.0 times as long" in out
     assert "no GPU" not in out
     assert len(synchronized) == 1  # for the cold step; not for the one without waiting
 
@@ -122,6 +125,12 @@ def test_measure_is_a_median_after_a_warm_up(speedup, monkeypatch):
     monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
     assert speedup["measure"](clock.step, "cpu") == pytest.approx(2e-3)
     assert next(clock.seconds, None) is None
+
+
+def test_a_long_step_is_measured_once(speedup, monkeypatch):
+    clock = FakeClock([5, 0.2, 0.3])
+    monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
+    assert speedup["measure"](clock.step, "cpu") == pytest.approx(0.3)
 
 
 def test_clock_waits_for_a_device(speedup, monkeypatch):
