@@ -5,10 +5,10 @@ have printed anyway, to the last bit. Without one it shows what a part left out 
 """
 
 import argparse
+import contextlib
 import glob
 import io
 import os
-import time
 import zipfile
 
 import numpy as np
@@ -20,8 +20,7 @@ def pack(step):
     """Return a checkpoint, in bytes: the step and the states of all parts."""
     states = {name: part.state_dict() for name, part in parts.items()}
     states["random"] = {name: place.get_rng_state() for name, place in places.items()}
-    stream = io.BytesIO()
-    torch.save({"step": step, **states}, stream)
+    torch.save({"step": step, **states}, stream := io.BytesIO())
     return stream.getvalue()
 
 
@@ -47,13 +46,14 @@ def write(checkpoint, file):
             stream.flush()
             os.fsync(stream.fileno())  # or a power cut may keep the name, not the bytes
         os.replace(unfinished, file)
-        for old in glob.glob(f"{glob.escape(file)}.*.unfinished"):
-            if time.time() - os.path.getmtime(old) > 3600:  # left there by a killed run
-                os.remove(old)
     except OSError as error:
         if os.path.exists(unfinished):
             os.remove(unfinished)
         parser.error(f"cannot write {file}: {error}")
+    for old in glob.glob(f"{glob.escape(file)}.*.unfinished"):
+        with contextlib.suppress(OSError):  # a younger one may belong to another run
+            if os.path.getmtime(file) - os.path.getmtime(old) > 3600:
+                os.remove(old)
 
 
 def train_step():
