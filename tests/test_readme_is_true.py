@@ -46,6 +46,7 @@ def close(shown, real, first):
 
 WORDS = ["loss", "accuracy", "nn.RNN", "bits per character", "images per second"]
 TIMES = re.compile(r"\d+\.\d+|inf")
+WORDS += ["off by up to"]
 NUMBER = re.compile(rf"({'|'.join(map(re.escape, WORDS))}) (\S+)")
 
 
@@ -53,7 +54,7 @@ def numbers(text):
     """Return {word: all numbers that follow it in the text}."""
     found = {word: [] for word in WORDS}
     for word, number in NUMBER.findall(text):
-        found[word].append(float(number))
+        found[word].append(float(number.rstrip("%")))
     return found
 
 
