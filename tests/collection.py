@@ -72,7 +72,11 @@ def short(script, device="cpu"):
     return script, *words
 
 
-FAMILY_A = [script for script in SCRIPTS if "randn((D_in, H)" in source(script)]
+FAMILY_A = [
+    script
+    for script in SCRIPTS
+    if "randn((D_in, H)" in source(script) and "--steps" in options(script)
+]
 
 
 def skip_if_missing(script):
