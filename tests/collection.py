@@ -35,6 +35,9 @@ NN = "nn/two_layer_net_nn.py"
 OPTIM = "optim/two_layer_net_optim.py"
 DYNAMIC = "advanced/dynamic_net.py"
 CHARS = "rnn/char_rnn.py"
+MIXED = "advanced/mixed_precision.py"
+PER_SAMPLE = "advanced/per_sample_gradients.py"
+PROFILE = "advanced/profile_training.py"
 TENSORFLOW = "advanced/tf_two_layer_net.py"
 
 SECONDS = 300
@@ -70,7 +73,11 @@ def short(script, device="cpu"):
     return script, *words
 
 
-FAMILY_A = [script for script in SCRIPTS if "randn((D_in, H)" in source(script)]
+FAMILY_A = [
+    script
+    for script in SCRIPTS
+    if "randn((D_in, H)" in source(script) and "--steps" in options(script)
+]
 
 
 def skip_if_missing(script):

@@ -5,11 +5,9 @@ import math
 import re
 
 import pytest
-import torch
-from collection import CHARS, DEVICES, FAMILY_A, ROOT, SCRIPTS, options
+from collection import CHARS, FAMILY_A, PROFILE, ROOT, SCRIPTS, options
 from readme import (
     README,
-    TIMED,
     as_run,
     blocks,
     code,
@@ -19,13 +17,19 @@ from readme import (
     links,
     rows,
     script_shown,
-    sessions,
 )
 
 TEXT = README.read_text(encoding="utf-8")
 SHOWN = {script_shown(body): body for body in blocks(TEXT, "python")}
 OUTPUTS = {as_run(command): output for command, output in commands(TEXT).items()}
-SESSIONS = sessions(TEXT)
+SECTIONS = re.split(r"^(?=## )", TEXT, flags=re.MULTILINE)
+SESSIONS = {
+    section.splitlines()[0].strip("# "): [
+        body for body in blocks(section, "python") if body.startswith(">>> ")
+    ]
+    for section in SECTIONS
+    if ">>> " in section
+}
 
 
 @pytest.mark.parametrize("script", [script for script in SHOWN if script])
@@ -38,15 +42,16 @@ def test_every_script_is_linked(script):
     assert script in links(TEXT)
 
 
-def close(shown, real, first):
+def close(shown, real, first, eps=2**-23):
     """Whether two losses differ by rounding alone, given the first loss of the run."""
     distance = abs(math.sqrt(shown) - math.sqrt(real))
-    return distance <= 64 * 2**-23 * math.sqrt(first) + 0.005 * math.sqrt(real)
+    return distance <= 64 * eps * math.sqrt(first) + 0.005 * math.sqrt(real)
 
 
-WORDS = ["loss", "accuracy", "nn.RNN", "bits per character", "images per second"]
-TIMES = re.compile(r"\d+\.\d+|inf")
-WORDS += ["off by up to"]
+# In bfloat16, too, the errors of a sum are smaller than those of its terms.
+ROUNDING = {"loss": 2**-23, "nn.RNN": 2**-23, "bfloat16": 2**-16}
+WORDS = ["accuracy", "bits per character", "images per second"]
+WORDS += [*ROUNDING, "norm", "difference", "speed", "share"]
 NUMBER = re.compile(rf"({'|'.join(map(re.escape, WORDS))}) (\S+)")
 
 
@@ -54,13 +59,13 @@ def numbers(text):
     """Return {word: all numbers that follow it in the text}."""
     found = {word: [] for word in WORDS}
     for word, number in NUMBER.findall(text):
-        found[word].append(float(number.rstrip("%")))
+        found[word].append(float(number))
     return found
 
 
 @pytest.mark.parametrize("command", OUTPUTS, ids=" ".join)
 def test_output_shown_is_what_the_script_prints(run, command):
-    """No speed or time is compared; an accuracy is the last one, after a long training.
+    """Speeds and shares are not compared, of accuracies the last if training is long.
 
     The text of CHARS comes with Python: another version has another text.
     """
@@ -70,15 +75,14 @@ def test_output_shown_is_what_the_script_prints(run, command):
         bits = "bits per character"
         assert real[bits][-1] == pytest.approx(shown[bits][-1], rel=0.2)
         return
-    if command[0] == TIMED:
-        kept = [TIMES.sub("", text).split() for text in (OUTPUTS[command], run.stdout)]
-        assert kept[0] == kept[1]
-        return
     if "--epochs" not in options(command[0]):
-        for word in ("loss", "nn.RNN"):
+        for word, eps in ROUNDING.items():
             for one, other in zip(shown[word], real[word], strict=True):
-                assert close(one, other, first=real[word][0])
-    assert NUMBER.sub(r"\1", OUTPUTS[command]) == NUMBER.sub(r"\1", run.stdout)
+                assert close(one, other, real[word][0], eps)
+    texts = [NUMBER.sub(r"\1", text) for text in (OUTPUTS[command], run.stdout)]
+    if command[0] == PROFILE:  # three parts, the two dearest operations in any order
+        texts = [sorted(text.splitlines()[:5]) for text in texts]
+    assert texts[0] == texts[1]
 
 
 @pytest.mark.parametrize("script", [script for script in SHOWN if script])
@@ -86,32 +90,23 @@ def test_output_of_every_script_shown_is_shown(script):
     assert any(command[0] == script for command in OUTPUTS)
 
 
-@pytest.mark.parametrize("section, needs", SESSIONS)
-def test_sessions_run(section, needs):
-    """Those that need a device that is missing are only read."""
-    parse = doctest.DocTestParser().get_doctest
-    tests = [parse(s, {}, section, None, 0) for s in SESSIONS[section, needs]]
-    for example in (example for test in tests for example in test.examples):
-        compile(example.source, section, "single")
-    if needs and not getattr(torch, needs).is_available():
-        pytest.skip(f"a session of the README that needs {needs}, which is not here")
+@pytest.mark.parametrize("section", SESSIONS)
+def test_sessions_run(section):
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     runner = doctest.DocTestRunner(optionflags=flags)
     variables = {}
-    for test in tests:
-        test.globs = variables
+    for body in SESSIONS[section]:
+        test = doctest.DocTestParser().get_doctest(body, variables, section, None, 0)
         runner.run(test, clear_globs=False)
+        variables = test.globs
     assert runner.summarize().failed == 0
     assert runner.tries > 0
 
 
 def test_every_prompt_is_in_a_session_that_runs():
-    """Or in one that runs where the device is that its comment names."""
-    bodies = [body for bodies in SESSIONS.values() for body in bodies]
-    assert TEXT.count("\n>>> ") == sum(body.count("\n>>> ") + 1 for body in bodies)
-    needing = [key[1] for key in SESSIONS for body in SESSIONS[key] if key[1]]
-    assert set(needing) <= set(DEVICES[1:])
-    assert TEXT.count("<!-- needs ") == len(needing)
+    assert TEXT.count("\n>>> ") == sum(
+        body.count("\n>>> ") + 1 for bodies in SESSIONS.values() for body in bodies
+    )
 
 
 @pytest.mark.parametrize("target", sorted(set(links(TEXT))))
