@@ -2,8 +2,8 @@
 
 Each process, started by torchrun, keeps a share of every weight, of its gradient and of
 the optimizer's state. A block is put together when it is used, and let go right after.
-With --checkpoint, a run goes on from the newest checkpoint there, with any number of
-processes. What is learned is to guess the next byte of Python's documentation.
+With --checkpoint, it goes on from the newest checkpoint in there, with any number of
+processes. The network learns to guess the next byte of Python's documentation.
 """
 
 import argparse
@@ -42,21 +42,22 @@ def load(folder, model, optimizer):
     complete = folder.glob("step-*/.metadata")  # the file that is written last
     step = max((int(path.parent.name[5:]) for path in complete), default=0)
     if step:
-        weights, state = get_state_dict(model, optimizer)
-        dcp.load({"w": weights, "s": state}, checkpoint_id=folder / f"step-{step}")
-        kinds = {"model_state_dict": weights, "optim_state_dict": state}
-        set_state_dict(model, optimizer, **kinds)
+        reader = dcp.FileSystemReader(folder / f"step-{step}")
+        reader.read_metadata()  # fails on a foreign file with less ado than load
+        w, s = get_state_dict(model, optimizer)
+        dcp.load({"w": w, "s": s}, storage_reader=reader)
+        set_state_dict(model, optimizer, model_state_dict=w, optim_state_dict=s)
     return step
 
 
 def save(folder, step, model, optimizer):
     """Write a checkpoint, each process its share, and only then remove the older."""
-    weights, state = get_state_dict(model, optimizer)
-    dcp.save({"w": weights, "s": state}, checkpoint_id=folder / f"step-{step}")
+    new = folder / f"step-{step}"
+    w, s = get_state_dict(model, optimizer)
+    dcp.save({"w": w, "s": s}, checkpoint_id=new)
     if dist.get_rank() == 0:
-        for other in folder.glob("step-*"):
-            if other.name != f"step-{step}":
-                shutil.rmtree(other)
+        for old in {*folder.glob("step-*")} - {new}:
+            shutil.rmtree(old)
 
 
 devices = [d for d in ("cpu", "cuda", "mps", "xpu") if getattr(torch, d).is_available()]
@@ -85,18 +86,17 @@ fully_shard(model, mesh=mesh)  # all that no block has: the first and the last l
 optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
 loss_fn = torch.nn.CrossEntropyLoss(reduction="sum")
 
+text = "".join(topics[name] for name in sorted(topics))[:100_000]
+chars = torch.tensor(list(text.encode()), device=args.device)
+try:
+    done = load(args.checkpoint, model, optimizer) if args.checkpoint else 0
+except (Exception, dcp.CheckpointException) as error:  # noqa: BLE001, as anything can be
+    parser.error(f"argument --checkpoint: cannot go on from there: {error!r:.99}")
 whole, shares = sum(w.numel() for w in model.parameters()), [None] * world
 share = sum(w.to_local().numel() for w in model.parameters()) / whole
 dist.all_gather_object(shares, f"{share:.3f}")
 if rank == 0:
     print(f"parameters {whole}  shares {' '.join(shares)}")
-
-text = "".join(topics[name] for name in sorted(topics))[:100_000]
-chars = torch.tensor(list(text.encode()), device=args.device)
-try:
-    done = load(args.checkpoint, model, optimizer) if args.checkpoint else 0
-except Exception as error:  # noqa: BLE001, as a foreign file can raise anything
-    parser.error(f"argument --checkpoint: not by this script: {error!r:.99}")
 for t in range(done + 1, args.steps + 1):
     # The step is the seed, so a run that goes on sees what it would have seen.
     torch.manual_seed(t)

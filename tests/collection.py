@@ -32,8 +32,10 @@ CUSTOM_FUNCTION = "advanced/two_layer_net_custom_function.py"
 SEQUENTIAL = "nn/two_layer_net_sequential.py"
 NN = "nn/two_layer_net_nn.py"
 OPTIM = "optim/two_layer_net_optim.py"
+DDP = "advanced/two_layer_net_ddp.py"
 DYNAMIC = "advanced/dynamic_net.py"
 CHARS = "rnn/char_rnn.py"
+FSDP = "advanced/char_mlp_fsdp.py"
 TENSORFLOW = "advanced/tf_two_layer_net.py"
 
 SECONDS = 300
