@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
+import forked
 import pytest
 import torch
 
@@ -81,30 +82,58 @@ def skip_if_missing(script):
         pytest.skip("TensorFlow is not installed: pip install tensorflow")
 
 
-def _run(command):
+def run_python(command, folder):
+    """Run (script, option, ...) as a reader does, in folder."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", ROOT / command[0], *command[1:]],
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def run_forked(command, folder):
+    """Do the same in a process that has no need to import torch."""
+    with tempfile.TemporaryDirectory() as other:
+        outputs = [Path(other, name) for name in ("stdout", "stderr")]
+        process = forked.start((ROOT / command[0], *command[1:]), folder, outputs)
+        process.join(SECONDS)
+        if process.exitcode is None:
+            process.kill()
+            raise subprocess.TimeoutExpired(command, SECONDS)
+        texts = [output.read_text(encoding="utf-8") for output in outputs]
+        return subprocess.CompletedProcess(command, process.exitcode, *texts)
+
+
+def can_fork(script):
+    """Whether nothing is lost by a fork: no processes, no settings before the import."""
+    special = r"__main__|os\.environ|torch\.distributed|torch\.compile"
+    has_torch = "import torch" in source(script)
+    return forked.CAN_FORK and has_torch and not re.search(special, source(script))
+
+
+def _run(command, runner):
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            [sys.executable, "-W", "error", ROOT / command[0], *command[1:]],
-            cwd=folder,
-            env=ENVIRONMENT,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
+        done = runner(command, folder)
         done.files = os.listdir(folder)
         return done
 
 
 @functools.cache
-def start(command):
+def start(command, real=False):
     """Start (script, option, ...) as a reader does and return a Future.
 
     Its result has returncode, stdout, stderr, and files: the names of what it wrote.
-    The same command is run once, however many tests look at it.
+    The same command is run once, however many tests look at it. Importing torch takes
+    longer than most scripts, so they are forked where that changes nothing, unless real
+    is true.
     """
-    return POOL.submit(_run, command)
+    fork = can_fork(command[0]) and not real
+    return POOL.submit(_run, command, run_forked if fork else run_python)
 
 
 def losses(text):

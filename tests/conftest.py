@@ -15,6 +15,8 @@ def pytest_collection_finish(session):
         for item in session.items:
             if "command" in getattr(item, "fixturenames", []):
                 start(item.callspec.params["command"])
+            if "real_run" in getattr(item, "fixturenames", []):
+                start(item.callspec.params["command"], real=True)
 
 
 def pytest_sessionfinish():
@@ -26,3 +28,9 @@ def run(command):
     """The finished run of the test's command, a tuple of a script and its options."""
     skip_if_missing(command[0])
     return start(command).result()
+
+
+@pytest.fixture
+def real_run(command):
+    """The same command in a process that Python itself has started."""
+    return start(command, real=True).result()

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from collection import DEVICES, SCRIPTS, losses, options, short, start
+from collection import DEVICES, SCRIPTS, can_fork, losses, options, short, start
 
 SHORT = [short(script) for script in SCRIPTS]
 TRAINING = [words for words in SHORT if {"--steps", "--epochs"} & set(words)]
@@ -49,6 +49,15 @@ def progress(text):
 def test_a_longer_run_begins_with_the_same_lines(run, command):
     again = progress(start(short(command[0])).result().stdout)
     assert progress(run.stdout)[: len(again)] == again
+
+
+# One script of each folder, as starting all of them takes a minute.
+FIRST = {words[0].split("/")[0]: words for words in SHORT if can_fork(words[0])}
+
+
+@pytest.mark.parametrize("command", FIRST.values(), ids=" ".join)
+def test_a_fork_and_a_process_of_its_own_print_the_same(run, real_run):
+    assert vars(run) | {"args": None} == vars(real_run) | {"args": None}
 
 
 @pytest.mark.parametrize("command", ON_DEVICES, ids=" ".join)
