@@ -1,6 +1,6 @@
 """Several processes train one model: with the losses of one, and through a crash.
 
-Most of them are forked by a server that has imported torch and computed nothing.
+Most of them are forked from one that has imported torch and computed nothing.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ import sys
 import warnings
 from multiprocessing.connection import wait
 
+import forked
 import pytest
 import torch
 import torch.distributed as dist
@@ -38,8 +39,7 @@ from collection import (
 from readme import README, blocks
 from test_bad_input_gets_one_line import assert_one_line
 
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["numpy", "torch.distributed.fsdp", "torch._dynamo"])
+CONTEXT = forked.SERVER if forked.CAN_FORK else multiprocessing.get_context("spawn")
 EPS = torch.finfo(torch.float32).eps
 FSDP_IN_FLOAT64 = (
     ("Block(T * E),", "Block(T * E).double(),"),

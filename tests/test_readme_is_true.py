@@ -5,7 +5,7 @@ import math
 import re
 
 import pytest
-from collection import CHARS, FAMILY_A, ROOT, SCRIPTS, options
+from collection import CHARS, FAMILY_A, FSDP, ROOT, SCRIPTS, options
 from readme import (
     README,
     as_run,
@@ -49,6 +49,8 @@ def close(shown, real, first):
 
 
 WORDS = ["loss", "accuracy", "nn.RNN", "bits per character", "images per second"]
+WORDS += ["steps per second"]
+OF_PYTHONS_TEXT = {CHARS: "bits per character", FSDP: "loss"}
 NUMBER = re.compile(rf"({'|'.join(map(re.escape, WORDS))}) (\S+)")
 
 
@@ -64,13 +66,13 @@ def numbers(text):
 def test_output_shown_is_what_the_script_prints(run, command):
     """Speeds are not compared; an accuracy is the last one, after a long training.
 
-    The text of CHARS comes with Python: another version has another text.
+    The text of some comes with Python: another version has another text.
     """
     shown, real = numbers(OUTPUTS[command]), numbers(run.stdout)
     assert real["accuracy"][-1:] == pytest.approx(shown["accuracy"][-1:], abs=0.02)
-    if command[0] == CHARS:
-        bits = "bits per character"
-        assert real[bits][-1] == pytest.approx(shown[bits][-1], rel=0.2)
+    if command[0] in OF_PYTHONS_TEXT:
+        word = OF_PYTHONS_TEXT[command[0]]
+        assert real[word][-1] == pytest.approx(shown[word][-1], rel=0.2)
         return
     if "--epochs" not in options(command[0]):
         for word in ("loss", "nn.RNN"):
