@@ -90,7 +90,7 @@ text = "".join(topics[name] for name in sorted(topics))[:100_000]
 chars = torch.tensor(list(text.encode()), device=args.device)
 try:
     done = load(args.checkpoint, model, optimizer) if args.checkpoint else 0
-except (Exception, dcp.CheckpointException) as error:  # noqa: BLE001, as anything can be
+except (Exception, dcp.CheckpointException) as error:  # noqa: BLE001, or others
     parser.error(f"argument --checkpoint: cannot go on from there: {error!r:.99}")
 whole, shares = sum(w.numel() for w in model.parameters()), [None] * world
 share = sum(w.to_local().numel() for w in model.parameters()) / whole
