@@ -33,11 +33,13 @@ CUSTOM_FUNCTION = "advanced/two_layer_net_custom_function.py"
 SEQUENTIAL = "nn/two_layer_net_sequential.py"
 NN = "nn/two_layer_net_nn.py"
 OPTIM = "optim/two_layer_net_optim.py"
+DDP = "advanced/two_layer_net_ddp.py"
 DYNAMIC = "advanced/dynamic_net.py"
 CHARS = "rnn/char_rnn.py"
 MIXED = "advanced/mixed_precision.py"
 PER_SAMPLE = "advanced/per_sample_gradients.py"
 PROFILE = "advanced/profile_training.py"
+FSDP = "advanced/char_mlp_fsdp.py"
 TENSORFLOW = "advanced/tf_two_layer_net.py"
 
 SECONDS = 300

@@ -12,6 +12,7 @@ import torch
 from collection import (
     AUTOGRAD,
     CUSTOM_FUNCTION,
+    DDP,
     DYNAMIC,
     FAMILY_A,
     NN,
@@ -183,6 +184,8 @@ MISTAKES = [
     (SEQUENTIAL, "model.zero_grad()", "pass"),
     (SEQUENTIAL, "    torch.nn.ReLU(),\n", "    torch.nn.Tanh(),\n"),
     (SEQUENTIAL, "model[2].weight.copy_(w2.T)", "pass"),
+    (DDP, "model.zero_grad()", "pass"),
+    (DDP, 'load_state_dict({"0.weight": w1.T, "2.weight": w2.T})', "requires_grad_()"),
     (TENSORFLOW, "tf.nn.relu", "tf.nn.leaky_relu"),
     (NN, "model.zero_grad()", "pass"),
     (NN, "self.linear1(x).relu()", "self.linear1(x)"),
