@@ -94,11 +94,11 @@ def depths(call):
     return found
 
 
-# An export that fails also logs and prints its graph; the error below says enough.
-logging.getLogger("torch.fx").setLevel(logging.ERROR)
 parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
 parser.parse_args()
 
+# An export that fails also logs and prints its graph; the error below says enough.
+logging.getLogger("torch.fx").setLevel(logging.ERROR)
 N, D_in, H, D_out = 64, 1000, 100, 10  # batch, input, hidden and output size
 torch.manual_seed(0)
 xs = [torch.randn(N, D_in) + shift for shift in (0.1, -0.1, 0.1, 0.1, -0.1)]

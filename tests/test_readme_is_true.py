@@ -49,6 +49,7 @@ def close(shown, real, first):
 
 
 WORDS = ["loss", "accuracy", "nn.RNN", "bits per character", "images per second"]
+WORDS += ["seconds", "ratio", "pays after"]
 NUMBER = re.compile(rf"({'|'.join(map(re.escape, WORDS))}) (\S+)")
 
 
