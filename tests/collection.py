@@ -110,7 +110,7 @@ def run_forked(command, folder):
 
 
 def can_fork(script):
-    """Whether nothing is lost by a fork: no processes, no settings before the import."""
+    """Whether a fork loses nothing: no processes, no settings before the import."""
     special = r"__main__|os\.environ|torch\.distributed"
     has_torch = "import torch" in source(script)
     return forked.CAN_FORK and has_torch and not re.search(special, source(script))

@@ -11,6 +11,7 @@ import pytest
 import torch
 from collection import (
     AUTOGRAD,
+    COMPILE,
     CUSTOM_FUNCTION,
     DYNAMIC,
     FAMILY_A,
@@ -20,6 +21,7 @@ from collection import (
     SEQUENTIAL,
     TENSOR,
     TENSORFLOW,
+    TF_FUNCTION,
     curve,
     execute,
     skip_if_missing,
@@ -184,6 +186,8 @@ MISTAKES = [
     (SEQUENTIAL, "    torch.nn.ReLU(),\n", "    torch.nn.Tanh(),\n"),
     (SEQUENTIAL, "model[2].weight.copy_(w2.T)", "pass"),
     (TENSORFLOW, "tf.nn.relu", "tf.nn.leaky_relu"),
+    (TF_FUNCTION, "w2.assign_sub", "w2.assign_add"),
+    (COMPILE, "* (h > 0)", ""),
     (NN, "model.zero_grad()", "pass"),
     (NN, "self.linear1(x).relu()", "self.linear1(x)"),
     (OPTIM, "optimizer.zero_grad()", "pass"),

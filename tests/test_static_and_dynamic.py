@@ -8,12 +8,15 @@ import contextlib
 import io
 import random
 import re
+import textwrap
 from types import SimpleNamespace
 
 import pytest
 import torch
-from collection import TENSORFLOW, skip_if_missing
-from readme import README
+from collection import TENSORFLOW, skip_if_missing, source
+from readme import README, blocks
+
+TEXT = README.read_text(encoding="utf-8")
 
 
 def branch(x, k):
@@ -213,9 +216,7 @@ COLUMNS = {
 
 def table():
     """Return {(way, column): words} for the cells of the README's table."""
-    lines = re.findall(
-        r"^\| ?(.*) \|$", README.read_text(encoding="utf-8"), re.MULTILINE
-    )
+    lines = re.findall(r"^\| ?(.*) \|$", TEXT, re.MULTILINE)
     rows = [[cell.strip() for cell in line.split("|")] for line in lines]
     (head,) = [row for row in rows if set(COLUMNS) <= set(row)]
     return {
@@ -315,3 +316,8 @@ def test_scan_of_both_libraries_is_a_loop_that_keeps_its_states():
     )
     found = torch.tensor(in_tensorflow(tf.constant(xs.numpy())).numpy())
     torch.testing.assert_close(found, torch.stack(expected))
+
+
+def test_the_loop_in_the_readme_is_that_of_the_script():
+    (shown,) = [b for b in blocks(TEXT, "python") if b.startswith("def forward")]
+    assert textwrap.indent(shown, "    ") in source(SCRIPT)
