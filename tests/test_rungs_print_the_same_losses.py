@@ -11,6 +11,7 @@ import pytest
 import torch
 from collection import (
     AUTOGRAD,
+    COMPILE,
     CUSTOM_FUNCTION,
     DDP,
     DYNAMIC,
@@ -21,6 +22,7 @@ from collection import (
     SEQUENTIAL,
     TENSOR,
     TENSORFLOW,
+    TF_FUNCTION,
     curve,
     execute,
     skip_if_missing,
@@ -187,6 +189,8 @@ MISTAKES = [
     (DDP, "model.zero_grad()", "pass"),
     (DDP, 'load_state_dict({"0.weight": w1.T, "2.weight": w2.T})', "requires_grad_()"),
     (TENSORFLOW, "tf.nn.relu", "tf.nn.leaky_relu"),
+    (TF_FUNCTION, "w2.assign_sub", "w2.assign_add"),
+    (COMPILE, "* (h > 0)", ""),
     (NN, "model.zero_grad()", "pass"),
     (NN, "self.linear1(x).relu()", "self.linear1(x)"),
     (OPTIM, "optimizer.zero_grad()", "pass"),

@@ -2,5 +2,5 @@
 
 from readme import README, updated
 
-if __name__ == "__main__":  # processes are started, and import this file
+if __name__ == "__main__":  # as processes are started, see forked.py
     README.write_text(updated(README.read_text(encoding="utf-8")), encoding="utf-8")
