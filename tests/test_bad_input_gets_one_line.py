@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from collection import DEVICES, SCRIPTS, TENSORFLOW, execute, options, short
+from collection import DEVICES, SCRIPTS, execute, options, short, source
 
 MISSING = [name for name in DEVICES if not getattr(torch, name).is_available()]
 
@@ -59,11 +59,25 @@ def test_wrong_option_in_a_process_of_its_own(run):
     assert_one_line(run.stderr, "--no-such-option")
 
 
-def test_missing_tensorflow_is_said_in_one_line(capfd, monkeypatch):
+NEED_TENSORFLOW = [s for s in SCRIPTS if "import tensorflow" in source(s)]
+NEED_CPP = [s for s in SCRIPTS if '"CXX"' in source(s)]
+
+
+@pytest.mark.parametrize("script", NEED_TENSORFLOW)
+def test_missing_tensorflow_is_said_in_one_line(script, capfd, monkeypatch):
     for name in [n for n in sys.modules if n.split(".")[0] == "tensorflow"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(SystemExit) as exit:
-        execute(TENSORFLOW)
+        execute(script)
     assert exit.value.code == 2
     assert_one_line(capfd.readouterr().err, "pip install tensorflow")
+
+
+@pytest.mark.parametrize("script", NEED_CPP)
+def test_missing_compiler_is_said_in_one_line(script, capfd, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(SystemExit) as exit:
+        execute(script, argv=[])
+    assert exit.value.code == 2
+    assert_one_line(capfd.readouterr().err, "install g++")

@@ -2,4 +2,5 @@
 
 from readme import README, updated
 
-README.write_text(updated(README.read_text(encoding="utf-8")), encoding="utf-8")
+if __name__ == "__main__":  # as processes are started, see forked.py
+    README.write_text(updated(README.read_text(encoding="utf-8")), encoding="utf-8")
