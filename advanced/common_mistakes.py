@@ -151,6 +151,32 @@ def sum_averaged():
     print("why:   the mean of means is the mean, if all have batches of the same size")
 
 
+def fork_after_threads():
+    """Why does my new process hang?"""
+    if sys.platform != "linux":
+        return print("wrong: not tried\nright: spawn\nwhy:   it is a matter of Linux")
+    # Wrong: fork copies one thread. Its copy waits for the others, which are not there.
+    torch.set_num_threads(2)
+    multiply()
+    process = multiprocessing.get_context("fork").Process(target=multiply)
+    with warnings.catch_warnings(action="ignore"):  # Python 3.12 sees it coming
+        process.start()
+    process.join(3)
+    wrong = process.exitcode
+    process.kill()
+    assert wrong is None
+    print("wrong: no end after 3 seconds")
+    # Right: forkserver or spawn; or torch.set_num_threads(1) before all else.
+    process = multiprocessing.Process(target=multiply)  # main() has chosen
+    process.start()
+    process.join(60)
+    right = process.exitcode
+    torch.set_num_threads(1)
+    assert right == 0
+    print("right: exit status", right)
+    print("why:   the threads of OpenMP were started by the first matrix product")
+
+
 def tensor_kept_on_ctx():
     """Why is the gradient of my own Function wrong, but only at times?"""
     x = torch.tensor(3.0, requires_grad=True) * 1
@@ -293,38 +319,8 @@ def function_with_self():
     print(f"right: derivative {right:.0f}\nwhy:   nothing but ctx belongs to one use")
 
 
-def fork_after_threads():
-    """Why does my new process hang?"""
-    # Wrong: fork copies one thread. Its copy waits for the others, which are not there.
-    torch.set_num_threads(2)
-    multiply()
-    process = multiprocessing.get_context("fork").Process(target=multiply)
-    with warnings.catch_warnings(
-        action="ignore"
-    ):  # Python 3.12 and later see it coming
-        process.start()
-    process.join(3)
-    wrong = process.exitcode
-    process.kill()
-    assert wrong is None
-    print("wrong: no end after 3 seconds")
-    # Right: forkserver or spawn; or torch.set_num_threads(1) before all else.
-    process = multiprocessing.Process(target=multiply)  # main() has chosen
-    process.start()
-    process.join(60)
-    right = process.exitcode
-    process.kill()
-    assert right == 0
-    print("right: exit status", right)
-    print("why:   the threads of OpenMP were started by the first matrix product")
-
-
 def main():
     """Show one mistake or all, and exit with 1 if a lesson is out of date."""
-    # As Windows, macOS and new Pythons start processes; the server imports torch once.
-    forkserver = "forkserver" in multiprocessing.get_all_start_methods()
-    multiprocessing.set_start_method("forkserver" if forkserver else "spawn")
-    multiprocessing.set_forkserver_preload(["torch"])
     mistakes = {
         name: mistake
         for name, mistake in list(globals().items())
@@ -340,6 +336,10 @@ def main():
         print(*mistakes, sep="\n")
         parser.exit()
 
+    # As Windows, macOS and new Pythons start processes; the server imports torch once.
+    forkserver = "forkserver" in multiprocessing.get_all_start_methods()
+    multiprocessing.set_start_method("forkserver" if forkserver else "spawn")
+    multiprocessing.set_forkserver_preload(["torch"])
     outdated = []
     for name in [args.name] if args.name else mistakes:
         print(f"{name}\n{mistakes[name].__doc__}")

@@ -284,10 +284,6 @@ print(list(loader))
 
 def main():
     """Show one mistake or all, and exit with 1 if a lesson is out of date."""
-    # As Windows, macOS and new Pythons start processes; the server imports torch once.
-    forkserver = "forkserver" in multiprocessing.get_all_start_methods()
-    multiprocessing.set_start_method("forkserver" if forkserver else "spawn")
-    multiprocessing.set_forkserver_preload(["torch"])
     mistakes = {
         name: mistake
         for name, mistake in list(globals().items())
@@ -303,6 +299,10 @@ def main():
         print(*mistakes, sep="\n")
         parser.exit()
 
+    # As Windows, macOS and new Pythons start processes; the server imports torch once.
+    forkserver = "forkserver" in multiprocessing.get_all_start_methods()
+    multiprocessing.set_start_method("forkserver" if forkserver else "spawn")
+    multiprocessing.set_forkserver_preload(["torch"])
     outdated = []
     for name in [args.name] if args.name else mistakes:
         print(f"{name}\n{mistakes[name].__doc__}")

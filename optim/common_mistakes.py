@@ -87,33 +87,6 @@ def model_moved_from_meta():
     print("       them in place, and the order matters only once there is a state")
 
 
-def model_moved_after_step():
-    """Why "expected dtype float" from optimizer.step(), after I moved the model?"""
-    model = nn.Linear(2, 1)
-    optimizer = Adam(model.parameters())
-    model(torch.ones(1, 2)).sum().backward()
-    optimizer.step()
-    state = optimizer.state_dict()
-    # Wrong: to() moves the model; what the optimizer remembers stays as it was.
-    model.to(torch.float64)
-    optimizer.zero_grad()
-    model(torch.ones(1, 2).double()).sum().backward()
-    try:
-        wrong = optimizer.step()
-    except RuntimeError as error:
-        wrong = str(error)
-    assert "expected dtype" in wrong
-    print("wrong:", wrong)
-    # Right: load_state_dict brings the state to where the parameters are.
-    optimizer = Adam(model.parameters())
-    optimizer.load_state_dict(state)
-    optimizer.step()
-    right = optimizer.state[model.weight]["exp_avg"].dtype
-    assert right == torch.float64
-    print("right:", right, "in model and optimizer")
-    print("why:   before the first step there is no state; then a move does no harm")
-
-
 def clipped_too_early():
     """Why does my loss explode, although I clip the gradients?"""
     w = torch.ones(2, requires_grad=True)
@@ -207,6 +180,33 @@ def learning_rate_too_high():
     assert rates[0] == 0.01 and right < 0.1
     print(f"right: loss {right:.4f} with {rates[0]}")
     print("why:   a step too long ends where the slope is steeper, and so on to nan")
+
+
+def model_moved_after_step():
+    """Why "expected dtype float" from optimizer.step(), after I moved the model?"""
+    model = nn.Linear(2, 1)
+    optimizer = Adam(model.parameters())
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    state = optimizer.state_dict()
+    # Wrong: to() moves the model; what the optimizer remembers stays as it was.
+    model.to(torch.float64)
+    optimizer.zero_grad()
+    model(torch.ones(1, 2).double()).sum().backward()
+    try:
+        wrong = optimizer.step()
+    except RuntimeError as error:
+        wrong = str(error)
+    assert "expected dtype" in wrong
+    print("wrong:", wrong)
+    # Right: load_state_dict brings the state to where the parameters are.
+    optimizer = Adam(model.parameters())
+    optimizer.load_state_dict(state)
+    optimizer.step()
+    right = optimizer.state[model.weight]["exp_avg"].dtype
+    assert right == torch.float64
+    print("right:", right, "in model and optimizer")
+    print("why:   before the first step there is no state; then a move does no harm")
 
 
 def generator_used_up():

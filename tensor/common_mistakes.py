@@ -284,7 +284,7 @@ def array_plus_tensor():
 
 
 def devices_mixed():
-    """Why does PyTorch want all tensors on the same device?"""
+    """Why "is not on the expected device", or "to be on the same device"?"""
     # Without a GPU, meta stands in for one: a device of shapes, without numbers.
     found = torch.accelerator.current_accelerator() or torch.device("meta")
     x, w = torch.ones(3), torch.ones(3, device=found)
