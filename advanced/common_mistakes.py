@@ -223,12 +223,6 @@ def loss_outside_autocast():
 
 def graph_broken_by_print():
     """Why does torch.compile not make my network faster?"""
-    torch.compiler.reset()
-    graphs = []
-
-    def backend(graph, _):  # this one does not compile, it counts
-        graphs.append(graph)
-        return graph.forward
 
     def noisy(x):
         x = x * 2
@@ -236,41 +230,34 @@ def graph_broken_by_print():
         return x + 1
 
     # Wrong: what is no operation on tensors breaks the graph. PyTorch says nothing.
-    torch.compile(noisy, backend=backend)(torch.ones(2))
-    wrong = len(graphs)
+    torch.compiler.reset()
+    wrong = torch._dynamo.explain(noisy)(torch.ones(2)).graph_count
     assert wrong == 2
     print("wrong:", wrong, "graphs")
     # Right: without print. With fullgraph=True a break is an error.
-    graphs.clear()
-    torch.compile(lambda x: x * 2 + 1, backend=backend, fullgraph=True)(torch.ones(2))
-    right = len(graphs)
+    right = torch._dynamo.explain(lambda x: x * 2 + 1)(torch.ones(2)).graph_count
     assert right == 1
-    print(f"right: {right} graph\nwhy:   what spans two graphs is not made faster")
+    print("right:", right, "graph")
+    print("why:   each graph is optimized by itself, and Python runs between them")
 
 
 def graph_broken_by_item():
     """Why "Graph break from `Tensor.item()`"?"""
-    torch.compiler.reset()
-    graphs, x = [], torch.ones(2)
-
-    def backend(graph, _):  # this one does not compile, it counts
-        graphs.append(graph)
-        return graph.forward
-
+    x = torch.ones(2)
     # Wrong: item() makes a Python number, which is no part of a graph.
-    logging.disable(logging.WARNING)  # where PyTorch says so
-    torch.compile(lambda x: x / x.sum().item(), backend=backend)(x)
+    torch.compiler.reset()
+    logging.disable(logging.WARNING)  # it is written to the log, once
+    breaks = torch._dynamo.explain(lambda x: x / x.sum().item())(x).break_reasons
     logging.disable(logging.NOTSET)
-    wrong = len(graphs)
-    assert wrong == 2
-    print("wrong:", wrong, "graphs")
+    wrong = [found.reason.partition(" with ")[0] for found in breaks]
+    assert wrong == ["Unsupported Tensor.item() call"]
+    print("wrong:", *wrong)
     # Right: stay with tensors.
-    graphs.clear()
-    torch.compile(lambda x: x / x.sum(), backend=backend)(x)
-    right = len(graphs)
-    assert right == 1
-    print("right:", right, "graph")
-    print("why:   on a GPU, item() also waits until the number is there")
+    right = torch._dynamo.explain(lambda x: x / x.sum())(x).break_reasons
+    assert right == []
+    print("right: no break")
+    print("why:   on a GPU, item() also waits until the number is there. With")
+    print("       fullgraph=True it is recorded, unless an if depends on it")
 
 
 def saved_after_compile():

@@ -11,6 +11,7 @@ import tempfile
 import forked
 import pytest
 from collection import FOLDERS, MISTAKES, execute, short, source, start
+from readme import README
 
 FLAT = [script for script in MISTAKES if "__main__" not in source(script)]
 
@@ -212,3 +213,26 @@ def test_outdated_lessons_are_named_one_a_line(script, capsys):
     )
     assert all("out of date" in line for line in exit.value.code.splitlines())
     assert len(told(script)) == capsys.readouterr().out.count("\n\n")
+
+
+ROW = re.compile(r"^\| (.+) \| (.+) \| `(\S+) (\w+)` \|$", re.MULTILINE)
+TABLE = {
+    match.groups()[2:]: match[1]
+    for match in ROW.finditer(README.read_text(encoding="utf-8"))
+}
+
+
+def test_every_mistake_is_found_by_a_symptom():
+    rows = [match.groups()[2:] for match in ROW.finditer(README.read_text("utf-8"))]
+    assert sorted(rows) == sorted(ALL)
+
+
+@each_mistake
+def test_message_in_the_table_is_the_real_one(script, name):
+    """If the question quotes a message, the symptom quotes what is asserted of it."""
+    if '"' in ast.get_docstring(functions(script)[name]) and "`" in TABLE[script, name]:
+        message = re.search("`` ?(.+?) ?``|`(.+?)`", TABLE[script, name])
+        message = message[1] or message[2]
+        asserted = map(ast.unparse, assertions(script, name))
+        lines = [*told(script)[name].splitlines()[2:], *asserted]
+        assert any(message in line for line in lines)
