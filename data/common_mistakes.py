@@ -312,7 +312,8 @@ def main():
             line = traceback.extract_tb(error.__traceback__)[1].line
             version = f"out of date with torch {torch.__version__}"
             outdated.append(f"{name}: {version}: {error!r} at {line}")
-        print()
+        if not args.name:
+            print()
     sys.exit("\n".join(outdated) or None)
 
 
