@@ -186,7 +186,7 @@ MISTAKES = [
     (SEQUENTIAL, "    torch.nn.ReLU(),\n", "    torch.nn.Tanh(),\n"),
     (SEQUENTIAL, "model[2].weight.copy_(w2.T)", "pass"),
     (TENSORFLOW, "tf.nn.relu", "tf.nn.leaky_relu"),
-    (TF_FUNCTION, "w2.assign_sub", "w2.assign_add"),
+    (TF_FUNCTION, "tf.nn.relu", "tf.nn.leaky_relu"),
     (COMPILE, "* (h > 0)", ""),
     (NN, "model.zero_grad()", "pass"),
     (NN, "self.linear1(x).relu()", "self.linear1(x)"),
