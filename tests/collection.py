@@ -33,8 +33,13 @@ CUSTOM_FUNCTION = "advanced/two_layer_net_custom_function.py"
 SEQUENTIAL = "nn/two_layer_net_sequential.py"
 NN = "nn/two_layer_net_nn.py"
 OPTIM = "optim/two_layer_net_optim.py"
+DDP = "advanced/two_layer_net_ddp.py"
 DYNAMIC = "advanced/dynamic_net.py"
 CHARS = "rnn/char_rnn.py"
+MIXED = "advanced/mixed_precision.py"
+PER_SAMPLE = "advanced/per_sample_gradients.py"
+PROFILE = "advanced/profile_training.py"
+FSDP = "advanced/char_mlp_fsdp.py"
 TENSORFLOW = "advanced/tf_two_layer_net.py"
 TF_FUNCTION = "advanced/tf_two_layer_net_function.py"
 COMPILE = "advanced/two_layer_net_compile.py"
@@ -72,7 +77,11 @@ def short(script, device="cpu"):
     return script, *words
 
 
-FAMILY_A = [script for script in SCRIPTS if "randn((D_in, H)" in source(script)]
+FAMILY_A = [
+    script
+    for script in SCRIPTS
+    if "randn((D_in, H)" in source(script) and "--steps" in options(script)
+]
 
 
 def skip_if_missing(script):

@@ -7,8 +7,11 @@ import re
 from collection import ROOT, SCRIPTS, source, start
 
 README = ROOT / "README.md"
+# Prints times, which mean nothing on a busy machine: its output is put in by hand.
+TIMED = "tensor/gpu_speedup.py"
 FENCE = re.compile(
-    r"^(?:<!-- (?P<command>.+) -->\n)?```(?P<kind>\w+)\n(?P<body>.*?)^```$",
+    r"^(?:<!-- (?:needs (?P<needs>\w+)|(?P<command>[^\n]+)) -->\n)?"
+    r"```(?P<kind>\w+)\n(?P<body>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 ROW = re.compile(
@@ -19,6 +22,21 @@ ROW = re.compile(
 def blocks(text, kind):
     """Return the bodies of the fenced blocks of a kind, such as python or sh."""
     return [m["body"] for m in FENCE.finditer(text) if m["kind"] == kind]
+
+
+def sessions(text):
+    """Return {(section, device that it needs or None): [session, ...]}.
+
+    The sessions of a list go on from one another, so that each finds the variables of
+    those before it. "<!-- needs cuda -->" above a block says that it needs that device.
+    """
+    found = {}
+    for section in re.split(r"^(?=## )", text, flags=re.MULTILINE):
+        title = section.splitlines()[0].strip("# ")
+        for match in FENCE.finditer(section):
+            if match["kind"] == "python" and match["body"].startswith(">>> "):
+                found.setdefault((title, match["needs"]), []).append(match["body"])
+    return found
 
 
 def code(script):
@@ -89,6 +107,12 @@ def replaced(match, group, new):
     return match[0][:start] + new + match[0][end:]
 
 
+def output(command, shown):
+    """Return what a command prints; for the one that prints times, what is shown."""
+    words = as_run(command)
+    return shown if words[0] == TIMED else start(words).result().stdout
+
+
 def updated(text):
     """Return the README with every script, output and count as it is now."""
 
@@ -100,8 +124,8 @@ def updated(text):
             body = start(as_run(match["command"])).result().stdout
         elif match["kind"] == "console":
             body = "".join(
-                f"$ {command}\n{start(as_run(command)).result().stdout}"
-                for command in commands(match[0])
+                f"$ {command}\n{output(command, shown)}"
+                for command, shown in commands(match[0]).items()
             )
         return replaced(match, "body", body)
 
@@ -109,7 +133,8 @@ def updated(text):
         return replaced(match, 4, in_words(match[1], match[2]))
 
     for command in commands(text):
-        start(as_run(command))
+        if TIMED not in command:
+            start(as_run(command))
     return ROW.sub(count, FENCE.sub(renew, text))
 
 

@@ -4,7 +4,16 @@ import math
 
 import pytest
 import torch
-from collection import DEVICES, SCRIPTS, can_fork, losses, options, short, start
+from collection import (
+    DEVICES,
+    SCRIPTS,
+    can_fork,
+    losses,
+    options,
+    short,
+    source,
+    start,
+)
 
 SHORT = [short(script) for script in SCRIPTS]
 TRAINING = [words for words in SHORT if {"--steps", "--epochs"} & set(words)]
@@ -64,6 +73,7 @@ def test_a_fork_and_a_process_of_its_own_print_the_same(run, real_run):
 def test_prints_the_same_losses_on_every_device(run, command):
     on_cpu = start(short(command[0])).result()
     assert (run.returncode, run.stderr) == (0, "")
-    assert losses(run.stdout) == pytest.approx(losses(on_cpu.stdout), rel=1e-3)
+    if "Dropout(" not in source(command[0]):  # which units, the device draws by itself
+        assert losses(run.stdout) == pytest.approx(losses(on_cpu.stdout), rel=1e-3)
     if "--device" not in command:
         assert run.stdout == on_cpu.stdout

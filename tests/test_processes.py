@@ -1,0 +1,347 @@
+"""Several processes train one model: with the losses of one, and through a crash.
+
+Most of them are forked from one that has imported torch and computed nothing.
+"""
+
+import contextlib
+import io
+import math
+import multiprocessing
+import os
+import random
+import shlex
+import socket
+import subprocess
+import sys
+import warnings
+from multiprocessing.connection import wait
+
+import forked
+import pytest
+import torch
+import torch.distributed as dist
+from collection import (
+    DDP,
+    ENVIRONMENT,
+    EVERY_STEP,
+    FSDP,
+    IN_FLOAT64,
+    NUMPY,
+    ROOT,
+    SECONDS,
+    SEQUENTIAL,
+    curve,
+    edited,
+    execute,
+    losses,
+    source,
+)
+from readme import README, blocks
+from test_bad_input_gets_one_line import assert_one_line
+
+CONTEXT = forked.SERVER if forked.CAN_FORK else multiprocessing.get_context("spawn")
+EPS = torch.finfo(torch.float32).eps
+FSDP_IN_FLOAT64 = (
+    ("Block(T * E),", "Block(T * E).double(),"),
+    ("torch.nn.Embedding(V, E),", "torch.nn.Embedding(V, E).double(),"),
+    ("torch.nn.Linear(T * E, V)\n", "torch.nn.Linear(T * E, V).double()\n"),
+    ("t == 1 or t % 50 == 0 or t == args.steps", "True"),
+    EVERY_STEP[1],
+)
+
+
+def work(rank, world, port, connection, script, edits, argv, name):
+    """Be one of the processes, as if torchrun had started it; send what came out."""
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(world),
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_RUN_ID": "test",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+    }
+    warnings.simplefilter("error")
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        variables = execute(script, *edits, argv=argv)
+    assert not dist.is_initialized()
+    connection.send((output.getvalue(), variables.get(name)))
+
+
+def together(world, script, *edits, argv=(), name=None):
+    """Execute an edited script in processes; return [(output, variable name), ...].
+
+    If one of them dies, the others are killed, as by torchrun, and None comes back.
+    """
+    store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    found, left, processes = {}, {}, []
+    try:
+        for rank in range(world):
+            receiver, sender = CONTEXT.Pipe(duplex=False)
+            args = rank, world, store.port, sender, script, edits, argv, name
+            processes.append(CONTEXT.Process(target=work, args=args))
+            processes[-1].start()
+            sender.close()
+            left[receiver] = rank
+        while left:
+            ready = wait(left, timeout=SECONDS)
+            assert ready, "a process hangs"
+            for receiver in ready:
+                found[left.pop(receiver)] = receiver.recv()
+        for process in processes:
+            process.join(SECONDS)
+        assert [process.exitcode for process in processes] == [0] * world
+    except EOFError:
+        return None
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+    return [found[rank] for rank in range(world)]
+
+
+def losses_of(results):
+    """Return what rank 0 printed as {step: loss}; the others must print nothing."""
+    (output, _), *others = results
+    assert [text for text, _ in others] == [""] * len(others)
+    return losses(output)
+
+
+def alone(script, *edits, argv=()):
+    """Return {step: loss} of a script executed in this process."""
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        execute(script, *edits, argv=argv)
+    assert not dist.is_initialized()
+    return losses(output.getvalue())
+
+
+def distance(one, other):
+    """Compare two curves as test_rungs_print_the_same_losses.py does."""
+    one, other = (torch.as_tensor(list(c), dtype=torch.float64) for c in (one, other))
+    return (one.sqrt() - other.sqrt()).abs().max() / other[0].sqrt()
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_ddp_prints_the_losses_of_numpy(world):
+    """64 rows are 32 and 32, or 22, 21 and 21."""
+    found = losses_of(together(world, DDP, *EVERY_STEP))
+    assert list(found) == list(range(1, 501))
+    assert distance(found.values(), curve(NUMPY)) <= 16 * EPS
+
+
+KEEP = ("dist.destroy", "kept = [w.tolist() for w in model.parameters()]\ndist.destroy")
+
+
+def test_ddp_leaves_the_same_weights_in_all_processes():
+    """After 3 steps in float64 they are also those of the neighbour on the ladder."""
+    edits = IN_FLOAT64[0], IN_FLOAT64[2]
+    argv = ["--steps", "3"]
+    results = together(3, DDP, *edits, KEEP, argv=argv, name="kept")
+    (_, one), *others = results
+    assert all(weights == one for _, weights in others)
+    model = execute(SEQUENTIAL, *edits, argv=argv)["model"]
+    for weight, expected in zip(one, model.parameters(), strict=True):
+        weight = torch.tensor(weight, dtype=torch.float64)
+        torch.testing.assert_close(weight, expected.detach(), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("batch", ["256", "1024"])
+def test_ddp_learns_larger_batches_as_well(batch):
+    argv = ["--steps", "60", "--batch", batch]
+    one = alone(DDP, *EVERY_STEP, argv=argv)
+    assert all(map(math.isfinite, one.values()))
+    assert one[60] < one[1] / 2
+    two = losses_of(together(2, DDP, *EVERY_STEP, argv=argv))
+    assert distance(two.values(), one.values()) <= 64 * EPS
+
+
+@pytest.fixture(scope="module")
+def unsharded():
+    """The losses of 12 steps of the network as a whole, in float64: {step: loss}."""
+    script = execute(FSDP, argv=["--steps", "1"])
+    torch.manual_seed(0)
+    blocks = [script["Block"](128) for _ in range(4)]
+    ends = torch.nn.Embedding(256, 16), torch.nn.Linear(128, 256)
+    model = torch.nn.Sequential(ends[0], torch.nn.Flatten(), *blocks, ends[1]).double()
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    data = torch.tensor(list(script["text"].encode()))
+    found = {}
+    for t in range(1, 13):
+        torch.manual_seed(t)
+        starts = torch.randint(len(data) - 8, (512, 1))[:, 0].tolist()
+        rows = torch.stack([data[start:][:9] for start in starts])
+        loss = torch.nn.functional.cross_entropy(model(rows[:, :8]), rows[:, 8])
+        found[t] = loss.item()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return found
+
+
+def assert_part_of(found, whole, steps):
+    expected = {step: whole[step] for step in steps}
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_fsdp_goes_on_with_any_number_of_processes(unsharded, tmp_path):
+    """With two, then alone, then with three, over which 512 rows are not even."""
+    options = ["--checkpoint", str(tmp_path / "shares"), "--steps"]
+    two = together(2, FSDP, *FSDP_IN_FLOAT64, argv=[*options, "4"])
+    assert_part_of(losses_of(two), unsharded, range(1, 5))
+    assert two[0][0].splitlines()[0] == "parameters 170240  shares 0.500 0.500"
+    one = alone(FSDP, *FSDP_IN_FLOAT64, argv=[*options, "8"])
+    assert_part_of(one, unsharded, range(5, 9))
+    three = together(3, FSDP, *FSDP_IN_FLOAT64, argv=[*options, "12"])
+    assert_part_of(losses_of(three), unsharded, range(9, 13))
+    shares = [float(share) for share in three[0][0].splitlines()[0].split()[3:]]
+    assert sum(shares) == pytest.approx(1, abs=2e-3) and max(shares) < 0.34
+    assert os.listdir(tmp_path / "shares") == ["step-12"]
+
+
+CRASH = """
+    if step == 4 and rank == {rank}:
+        import os
+        real, calls = {call}, iter(range({n}))
+        {call} = lambda *args, **kw: (
+            os.kill(os.getpid(), 9) if next(calls, None) is None else real(*args, **kw)
+        )
+    dcp.save("""
+
+
+@pytest.mark.parametrize(
+    "rank, call, n, good",
+    [
+        (1, "os.fsync", 0, 3),  # the shares of one process are there
+        (0, "os.fsync", 1, 3),  # all shares are there, but not what says so
+        (0, "os.unlink", 1, 4),  # half of the old checkpoint is gone
+    ],
+)
+def test_fsdp_outlives_a_crash_while_it_writes(
+    unsharded, tmp_path, rank, call, n, good
+):
+    argv = ["--checkpoint", str(tmp_path), "--steps", "6"]
+    crash = ("\n    dcp.save(", CRASH.format(rank=rank, call=call, n=n))
+    assert together(2, FSDP, *FSDP_IN_FLOAT64, crash, argv=argv) is None
+    assert len(list(tmp_path.iterdir())) == 2
+    found = alone(FSDP, *FSDP_IN_FLOAT64, argv=argv)
+    assert_part_of(found, unsharded, range(good + 1, 7))
+    assert os.listdir(tmp_path) == ["step-6"]
+
+
+def torchrun(*commands):
+    """Run commands of the README at the same time, and return what each printed.
+
+    Whoever takes too long gets SIGTERM, as then torchrun ends its processes as well.
+    """
+    agents = [
+        subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", *command],
+            cwd=ROOT,
+            env=ENVIRONMENT | {"PYTHONWARNINGS": "error"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for command in commands
+    ]
+    outputs = []
+    try:
+        for agent in agents:
+            output, errors = agent.communicate(timeout=SECONDS)
+            assert agent.returncode == 0, errors
+            outputs.append(output)
+    finally:
+        for agent in agents:
+            agent.terminate()
+            agent.communicate()
+    return outputs
+
+
+TORCHRUN = [
+    shlex.split(line)[1:]
+    for body in blocks(README.read_text(encoding="utf-8"), "bash")
+    for line in body.replace("\\\n", "").splitlines()
+    if line.startswith("torchrun ")
+]
+
+
+def shown(word):
+    """Return the words of the torchrun commands in the README that contain a word."""
+    return [command for command in TORCHRUN if word in command]
+
+
+def test_torchrun_restarts_from_the_checkpoint(tmp_path):
+    """A killed process costs the steps since then, and no loss is another."""
+    (command,) = shown("--max-restarts")
+    place = command.index(FSDP)
+    assert command[place + 1] == "--checkpoint"
+    copy, folder = tmp_path / "copy_of_script.py", tmp_path / "shares"
+    killed = """    first_time = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+    if t == 70 and rank == 1 and first_time:
+        os.kill(os.getpid(), 9)
+    optimizer.zero_grad()"""
+    text = edited(
+        source(FSDP),
+        ("import gc\n", "import gc\nimport os\n"),
+        ("    optimizer.zero_grad()", killed),
+    )
+    copy.write_text(text, encoding="utf-8")
+    argv = ["--steps", "100"]
+    command[place:] = [str(copy), "--checkpoint", str(folder), *argv]
+    (output,) = torchrun(command)
+    ((unbroken, _), _) = together(2, FSDP, argv=argv)
+    first, *steps = unbroken.splitlines()
+    assert output.splitlines() == [first, *steps[:2], first, *steps[2:]]
+    assert os.listdir(folder) == ["step-100"]
+
+
+def free_port():
+    """Return a port below those that the system hands out by itself."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 30_000)
+        with contextlib.suppress(OSError), socket.socket() as one:
+            one.bind(("localhost", port))
+            return port
+
+
+def test_two_machines_print_the_losses_of_numpy():
+    """Both are this one, with a torchrun each and one process."""
+    (command,) = shown("--rdzv-endpoint")
+    where = {"--rdzv-endpoint": f"localhost:{free_port()}", "--nproc-per-node": "1"}
+    for option, value in where.items():
+        command[command.index(option) + 1] = value
+    outputs = torchrun(command, command)
+    (output,) = filter(None, outputs)
+    found = losses(output)
+    assert list(found) == [1, *range(50, 501, 50)]
+    expected = curve(NUMPY)[[step - 1 for step in found]]
+    rounding = 1e-4 * expected.sqrt() + 16 * EPS * expected[0].sqrt()
+    difference = torch.tensor(list(found.values())).sqrt() - expected.sqrt()
+    assert (difference.abs() <= rounding).all()
+
+
+@pytest.mark.parametrize(
+    "script, wrong, what",
+    [
+        (DDP, ["--batch", "65"], "--batch: invalid choice: '65'"),
+        (DDP, ["--batch", "-5"], "--batch: invalid choice: '-5'"),
+        (FSDP, ["--checkpoint"], "--checkpoint: expected one argument"),
+        (FSDP, ["--checkpoint", "file"], "--checkpoint: cannot go on from there"),
+        (FSDP, ["--checkpoint", "no/folder"], "--checkpoint: cannot go on from there"),
+        (FSDP, ["--checkpoint", "foreign"], "--checkpoint: cannot go on from there"),
+    ],
+)
+def test_wrong_option(script, wrong, what, capfd, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "foreign/step-7").mkdir(parents=True)
+    (tmp_path / "foreign/step-7/.metadata").write_text("precious")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SystemExit) as exit:
+        execute(script, argv=wrong)
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    assert exit.value.code == 2
+    assert_one_line(capfd.readouterr().err, what)
+    assert sorted(tmp_path.rglob("*")) == before
