@@ -17,13 +17,21 @@ from unittest import mock
 import forked
 import pytest
 import torch
-from collection import DEVICES, ENVIRONMENT, ROOT, edited, execute, losses, source
+from collection import (
+    DEVICES,
+    ENVIRONMENT,
+    ROOT,
+    SECONDS,
+    edited,
+    execute,
+    losses,
+    source,
+)
 from readme import README, blocks
 
 RESUME = "optim/save_and_resume.py"
 EVERY_LINE = ("t == 1 or t % 50 == 0", "True")
 HALF, STEPS = 75, 150
-SECONDS = 60
 linux = pytest.mark.skipif(
     not forked.CAN_FORK, reason="too many processes to start each of them anew"
 )
