@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 
 
 def start_two(target, *args):
-    """Run target(0, *args) and target(1, *args) in processes, for two minutes at most."""
+    """Run target(0, *args) and target(1, *args) in two processes, or 2 minutes long."""
     start = multiprocessing.Process
     processes = [start(target=target, args=(rank, *args)) for rank in (0, 1)]
     for process in processes:
