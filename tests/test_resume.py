@@ -438,8 +438,9 @@ def test_the_bytes_are_on_the_disk_before_they_get_the_name(file):
         rename(old, new)
 
     rename = os.replace
+    large_buffer = [('"xb"', '"xb", 10**7')]
     with mock.patch.multiple(os, fsync=fsync, replace=replace):
-        printed("--steps", 1, "--checkpoint", file)
+        printed("--steps", 1, "--checkpoint", file, edits=large_buffer)
     assert [what for what, _ in done] == ["fsync", "replace"] * 2
     assert [size for _, size in done[-2:]] == [file.stat().st_size] * 2
     assert os.listdir(file.parent) == [file.name]
