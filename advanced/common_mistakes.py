@@ -21,20 +21,20 @@ from torch.nn.functional import cross_entropy
 
 
 def start_two(target, *args):
-    """Run target(0, *args) and target(1, *args) in processes, for a minute at most."""
+    """Run target(0, *args) and target(1, *args) in two processes, or 2 minutes long."""
     start = multiprocessing.Process
     processes = [start(target=target, args=(rank, *args)) for rank in (0, 1)]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(120)
         process.kill()
 
 
 def add_unlocked(_, total, barrier):
     """Add 1 to a shared tensor, by chance at the same moment as another process."""
     number = total.item()
-    barrier.wait(60)  # the chance
+    barrier.wait(99)  # the chance
     total.fill_(number + 1)
 
 
@@ -169,7 +169,7 @@ def fork_after_threads():
     # Right: forkserver or spawn; or torch.set_num_threads(1) before all else.
     process = multiprocessing.Process(target=multiply)  # main() has chosen
     process.start()
-    process.join(60)
+    process.join(120)
     right = process.exitcode
     torch.set_num_threads(1)
     assert right == 0
