@@ -35,6 +35,7 @@ OPTIM = "optim/two_layer_net_optim.py"
 DYNAMIC = "advanced/dynamic_net.py"
 CHARS = "rnn/char_rnn.py"
 TENSORFLOW = "advanced/tf_two_layer_net.py"
+HOGWILD = "advanced/hogwild_cnn.py"
 
 SECONDS = 300
 # A copy: a variable that is set in this process while another one starts would move the
