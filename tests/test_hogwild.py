@@ -98,11 +98,9 @@ def test_one_process_does_what_plain_training_does(spawned, capfd):
     net = hogwild.make_net()
     plain = copy.deepcopy(net)
     weights = list(plain.parameters())
-    for epoch, learning_rate in ((1, 0.05), (2, 0.025)):
+    for epoch, learning_rate in ((1, 0.07), (2, 0.035)):
         torch.manual_seed(epoch)
-        order = torch.randperm(22)
-        for k in range(0, 22, 4):
-            batch = order[k : k + 4]
+        for batch in torch.randperm(22).split(8):
             chosen = plain(images[batch].float()).log_softmax(1)
             loss = -chosen[range(len(batch)), labels[batch]].mean()
             for weight, grad in zip(
@@ -119,6 +117,36 @@ def test_one_process_does_what_plain_training_does(spawned, capfd):
         assert not torch.equal(ours, old)
         assert ours.is_shared()
         assert ours.grad is None
+
+
+class Recorder(torch.nn.Module):
+    """A network that keeps the images it is shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(1200, 10)
+        self.shown = []
+
+    def forward(self, x):
+        self.shown.append(x)
+        return self.layer(x.flatten(1) / 255)
+
+
+def test_processes_share_the_images_of_an_epoch(monkeypatch):
+    """Each image is used once in an epoch, by one process; each has one thread."""
+    images, labels = task()
+    net, counter, times = Recorder(), torch.tensor(0), torch.zeros(2, 2)
+    threads = []
+    monkeypatch.setattr(hogwild.signal, "signal", lambda *words: None)
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    for rank in (0, 1):
+        together = threading.Barrier(1)
+        hogwild.work(rank, net, images, labels, 2, counter, times, together)
+    assert (threads, counter) == ([1, 1], 200_000)
+    assert [len(x) for x in net.shown] == [8, 6, 8, 6, 8, 8]
+    for epoch in (0, 1):
+        x = torch.cat([net.shown[i] for i in (2 * epoch, 2 * epoch + 1, 4 + epoch)])
+        assert sorted(x.flatten(1).tolist()) == sorted(images.flatten(1).tolist())
 
 
 class SecondFails(torch.nn.Module):

@@ -66,10 +66,11 @@ def test_output_shown_is_what_the_script_prints(run, command):
     """Speeds are not compared; an accuracy is the last one, after a long training.
 
     The text of CHARS comes with Python: another version has another text. The
-    processes of HOGWILD print their lines in any order.
+    processes of HOGWILD print in any order, and learn a little differently each time.
     """
     shown, real = numbers(OUTPUTS[command]), numbers(run.stdout)
-    assert real["accuracy"][-1:] == pytest.approx(shown["accuracy"][-1:], abs=0.02)
+    near = 0.08 if command[0] == HOGWILD else 0.02
+    assert real["accuracy"][-1:] == pytest.approx(shown["accuracy"][-1:], abs=near)
     if command[0] == CHARS:
         bits = "bits per character"
         assert real[bits][-1] == pytest.approx(shown[bits][-1], rel=0.2)
