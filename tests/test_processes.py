@@ -279,22 +279,24 @@ def test_torchrun_restarts_from_the_checkpoint(tmp_path):
     assert command[place + 1] == "--checkpoint"
     copy, folder = tmp_path / "copy_of_script.py", tmp_path / "shares"
     killed = """    first_time = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
-    if t == 70 and rank == 1 and first_time:
+    if t == 7 and rank == 1 and first_time:
         os.kill(os.getpid(), 9)
     optimizer.zero_grad()"""
+    more_often = ("t % 50 == 0", "t % 5 == 0")
     text = edited(
         source(FSDP),
+        more_often,
         ("import gc\n", "import gc\nimport os\n"),
         ("    optimizer.zero_grad()", killed),
     )
     copy.write_text(text, encoding="utf-8")
-    argv = ["--steps", "100"]
+    argv = ["--steps", "10"]
     command[place:] = [str(copy), "--checkpoint", str(folder), *argv]
     (output,) = torchrun(command)
-    ((unbroken, _), _) = together(2, FSDP, argv=argv)
+    ((unbroken, _), _) = together(2, FSDP, more_often, argv=argv)
     first, *steps = unbroken.splitlines()
     assert output.splitlines() == [first, *steps[:2], first, *steps[2:]]
-    assert os.listdir(folder) == ["step-100"]
+    assert os.listdir(folder) == ["step-10"]
 
 
 def free_port():
