@@ -93,4 +93,4 @@ for function, inputs in ((train_step, (x, y, w1, w2)), (chain, million)):
     eager, later = map(statistics.median, zip(*rounds, strict=True))
     pays = first / (eager - later) if later < eager else float("inf")
     print(f"{function.__name__:10}  compiled / eager ratio {later / eager:.2f}", end="")
-    print(f"  first call seconds {first:.1f}, pays after {pays:.0f} calls")
+    print(f"  first call seconds {first:.1f}  pays after {pays:.0f} calls")

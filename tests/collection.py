@@ -25,6 +25,7 @@ SCRIPTS = [
     for folder in FOLDERS
     for path in sorted((ROOT / folder).glob("*.py"))
 ]
+MISTAKES = [script for script in SCRIPTS if script.endswith("/common_mistakes.py")]
 DEVICES = ["cpu", "cuda", "mps", "xpu"]
 NUMPY = "tensor/two_layer_net_numpy.py"
 TENSOR = "tensor/two_layer_net_tensor.py"
@@ -43,6 +44,7 @@ FSDP = "advanced/char_mlp_fsdp.py"
 TENSORFLOW = "advanced/tf_two_layer_net.py"
 TF_FUNCTION = "advanced/tf_two_layer_net_function.py"
 COMPILE = "advanced/two_layer_net_compile.py"
+HOGWILD = "advanced/hogwild_cnn.py"
 
 SECONDS = 300
 # A copy: a variable that is set in this process while another one starts would move the
@@ -56,14 +58,20 @@ def source(script):
 
 
 def options(script):
-    """Return {name: its type, or None} for the options in the script's CLI block."""
+    """Return {name: its type, or None} for the options in the script's CLI block.
+
+    A name without dashes is that of an output, which has to be named; what can be left
+    out instead, as nargs says, is not among them.
+    """
     found = {}
     for node in ast.walk(ast.parse(source(script))):
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
             ".add_argument"
         ):
-            types = [word.value for word in node.keywords if word.arg == "type"]
-            found[node.args[0].value] = ast.unparse(types[0]) if types else None
+            name = node.args[0].value
+            words = {word.arg: ast.unparse(word.value) for word in node.keywords}
+            if name.startswith("--") or words.get("nargs") != "'?'":
+                found[name] = words.get("type")
     return found
 
 

@@ -17,13 +17,21 @@ from unittest import mock
 import forked
 import pytest
 import torch
-from collection import DEVICES, ENVIRONMENT, ROOT, edited, execute, losses, source
+from collection import (
+    DEVICES,
+    ENVIRONMENT,
+    ROOT,
+    SECONDS,
+    edited,
+    execute,
+    losses,
+    source,
+)
 from readme import README, blocks
 
 RESUME = "optim/save_and_resume.py"
 EVERY_LINE = ("t == 1 or t % 50 == 0", "True")
 HALF, STEPS = 75, 150
-SECONDS = 60
 linux = pytest.mark.skipif(
     not forked.CAN_FORK, reason="too many processes to start each of them anew"
 )
@@ -438,8 +446,9 @@ def test_the_bytes_are_on_the_disk_before_they_get_the_name(file):
         rename(old, new)
 
     rename = os.replace
+    large_buffer = [('"xb"', '"xb", 10**7')]
     with mock.patch.multiple(os, fsync=fsync, replace=replace):
-        printed("--steps", 1, "--checkpoint", file)
+        printed("--steps", 1, "--checkpoint", file, edits=large_buffer)
     assert [what for what, _ in done] == ["fsync", "replace"] * 2
     assert [size for _, size in done[-2:]] == [file.stat().st_size] * 2
     assert os.listdir(file.parent) == [file.name]

@@ -189,7 +189,7 @@ MISTAKES = [
     (DDP, "model.zero_grad()", "pass"),
     (DDP, 'load_state_dict({"0.weight": w1.T, "2.weight": w2.T})', "requires_grad_()"),
     (TENSORFLOW, "tf.nn.relu", "tf.nn.leaky_relu"),
-    (TF_FUNCTION, "w2.assign_sub", "w2.assign_add"),
+    (TF_FUNCTION, "tf.nn.relu", "tf.nn.leaky_relu"),
     (COMPILE, "* (h > 0)", ""),
     (NN, "model.zero_grad()", "pass"),
     (NN, "self.linear1(x).relu()", "self.linear1(x)"),
