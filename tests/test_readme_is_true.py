@@ -93,8 +93,8 @@ def test_output_shown_is_what_the_script_prints(run, command):
             for one, other in zip(shown[word], real[word], strict=True):
                 assert close(one, other, real[word][0], eps)
     texts = [NUMBER.sub(r"\1", text) for text in (OUTPUTS[command], run.stdout)]
-    if command[0] == PROFILE:  # three parts, the two dearest operations in any order
-        texts = [sorted(text.splitlines()[:5]) for text in texts]
+    if command[0] == PROFILE:  # what is dearest, another machine may see differently
+        texts = [text.splitlines()[:3] for text in texts]
     if command[0] == HOGWILD:  # its processes print in any order
         texts = [sorted(text.splitlines()) for text in texts]
     assert texts[0] == texts[1]
