@@ -64,7 +64,7 @@ WORDS += ["seconds", "ratio", "pays after", "counter", "speed-up"]
 TIMES = re.compile(r"\d+\.\d+|inf")
 # The text of these comes with Python: another version has another text.
 OF_PYTHONS_TEXT = {CHARS: "bits per character", FSDP: "loss"}
-NUMBER = re.compile(rf"({'|'.join(map(re.escape, WORDS))}) (\S+)")
+NUMBER = re.compile(rf"({'|'.join(map(re.escape, WORDS))}) ([+-]?\d\S*|inf|nan)")
 
 
 def numbers(text):
