@@ -32,7 +32,7 @@ def make_net():
 def work(rank, net, images, labels, epochs, counter, times, barrier):
     """Count to 100,000, then train net on a share of the images, beside the others.
 
-    images is bytes (N, 3, 20, 20), labels (N,); times[rank] becomes the seconds at which
+    images is bytes (N, 3, 20, 20), labels (N,). times[rank] takes the seconds at which
     the training starts and ends. All see what becomes of counter and of the weights.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # started: Ctrl-C is for it again
