@@ -83,7 +83,7 @@ blocks = [fully_shard(Block(T * E), mesh=mesh) for _ in range(4)]
 first, last = torch.nn.Embedding(V, E), torch.nn.Linear(T * E, V)
 model = torch.nn.Sequential(first, torch.nn.Flatten(), *blocks, last)
 fully_shard(model, mesh=mesh)  # all that no block has: the first and the last layer
-optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+optimizer = torch.optim.Adam(model.parameters(), lr=3e-3, foreach=True)
 loss_fn = torch.nn.CrossEntropyLoss(reduction="sum")
 
 text = "".join(topics[name] for name in sorted(topics))[:100_000]

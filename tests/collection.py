@@ -44,6 +44,7 @@ FSDP = "advanced/char_mlp_fsdp.py"
 TENSORFLOW = "advanced/tf_two_layer_net.py"
 TF_FUNCTION = "advanced/tf_two_layer_net_function.py"
 COMPILE = "advanced/two_layer_net_compile.py"
+HOGWILD = "advanced/hogwild_cnn.py"
 
 SECONDS = 300
 # A copy: a variable that is set in this process while another one starts would move the

@@ -5,6 +5,7 @@ Most of them are forked from one that has imported torch and computed nothing.
 
 import contextlib
 import io
+import logging
 import math
 import multiprocessing
 import os
@@ -332,7 +333,7 @@ def test_two_machines_print_the_losses_of_numpy():
         (FSDP, ["--checkpoint", "foreign"], "--checkpoint: cannot go on from there"),
     ],
 )
-def test_wrong_option(script, wrong, what, capfd, monkeypatch, tmp_path):
+def test_wrong_option(script, wrong, what, capfd, caplog, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("precious")
     (tmp_path / "foreign/step-7").mkdir(parents=True)
@@ -344,4 +345,5 @@ def test_wrong_option(script, wrong, what, capfd, monkeypatch, tmp_path):
         dist.destroy_process_group()
     assert exit.value.code == 2
     assert_one_line(capfd.readouterr().err, what)
+    assert [line for line in caplog.records if line.levelno >= logging.WARNING] == []
     assert sorted(tmp_path.rglob("*")) == before

@@ -6,7 +6,17 @@ import re
 
 import pytest
 import torch
-from collection import CHARS, DEVICES, FAMILY_A, FSDP, PROFILE, ROOT, SCRIPTS, options
+from collection import (
+    CHARS,
+    DEVICES,
+    FAMILY_A,
+    FSDP,
+    HOGWILD,
+    PROFILE,
+    ROOT,
+    SCRIPTS,
+    options,
+)
 from readme import (
     README,
     TIMED,
@@ -50,7 +60,7 @@ def close(shown, real, first, eps):
 ROUNDING = {"loss": 2**-23, "nn.RNN": 2**-23, "bfloat16": 2**-16}
 WORDS = [*ROUNDING, "accuracy", "bits per character", "norm", "difference"]
 WORDS += ["off by up to", "images per second", "steps per second", "speed", "share"]
-WORDS += ["seconds", "ratio", "pays after"]
+WORDS += ["seconds", "ratio", "pays after", "counter", "speed-up"]
 TIMES = re.compile(r"\d+\.\d+|inf")
 # The text of these comes with Python: another version has another text.
 OF_PYTHONS_TEXT = {CHARS: "bits per character", FSDP: "loss"}
@@ -68,7 +78,8 @@ def numbers(text):
 @pytest.mark.parametrize("command", OUTPUTS, ids=" ".join)
 def test_output_shown_is_what_the_script_prints(run, command):
     shown, real = numbers(OUTPUTS[command]), numbers(run.stdout)
-    assert real["accuracy"][-1:] == pytest.approx(shown["accuracy"][-1:], abs=0.02)
+    near = 0.08 if command[0] == HOGWILD else 0.02
+    assert real["accuracy"][-1:] == pytest.approx(shown["accuracy"][-1:], abs=near)
     if command[0] in OF_PYTHONS_TEXT:
         word = OF_PYTHONS_TEXT[command[0]]
         assert real[word][-1] == pytest.approx(shown[word][-1], rel=0.2)
@@ -82,8 +93,10 @@ def test_output_shown_is_what_the_script_prints(run, command):
             for one, other in zip(shown[word], real[word], strict=True):
                 assert close(one, other, real[word][0], eps)
     texts = [NUMBER.sub(r"\1", text) for text in (OUTPUTS[command], run.stdout)]
-    if command[0] == PROFILE:  # three parts, the two dearest operations in any order
-        texts = [sorted(text.splitlines()[:5]) for text in texts]
+    if command[0] == PROFILE:  # what is dearest, another machine may see differently
+        texts = [text.splitlines()[:3] for text in texts]
+    if command[0] == HOGWILD:  # its processes print in any order
+        texts = [sorted(text.splitlines()) for text in texts]
     assert texts[0] == texts[1]
 
 

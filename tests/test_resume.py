@@ -17,13 +17,21 @@ from unittest import mock
 import forked
 import pytest
 import torch
-from collection import DEVICES, ENVIRONMENT, ROOT, edited, execute, losses, source
+from collection import (
+    DEVICES,
+    ENVIRONMENT,
+    ROOT,
+    SECONDS,
+    edited,
+    execute,
+    losses,
+    source,
+)
 from readme import README, blocks
 
 RESUME = "optim/save_and_resume.py"
 EVERY_LINE = ("t == 1 or t % 50 == 0", "True")
 HALF, STEPS = 75, 150
-SECONDS = 60
 linux = pytest.mark.skipif(
     not forked.CAN_FORK, reason="too many processes to start each of them anew"
 )
@@ -152,7 +160,8 @@ def test_killed_at_any_time_it_loses_nothing(unbroken, file, tmp_path):
 
 def test_the_commands_of_the_readme_kill_it_and_resume_it(tmp_path, monkeypatch):
     """In a real process, which writes into a pipe. The second ends a little later."""
-    (block,) = [text for text in blocks(README.read_text(), "bash") if RESUME in text]
+    shell = blocks(README.read_text(encoding="utf-8"), "bash")
+    (block,) = [text for text in shell if RESUME in text]
     first, second = block.splitlines()
     assert first == f"{second} & sleep 10; kill -9 $!"
     python, script, *words = second.split()
