@@ -117,4 +117,5 @@ if args.plot:
         axes = figure.add_subplot(2, 8, k + 1, title=classes[scores[k].argmax()])
         axes.imshow(images[i].permute(1, 2, 0).numpy(force=True))
         axes.axis("off")
-    figure.savefig(args.plot, dpi=50, format="png")
+    titles = {"Description": " ".join(axes.get_title() for axes in figure.axes)}
+    figure.savefig(args.plot, dpi=50, format="png", metadata=titles)

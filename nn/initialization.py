@@ -74,8 +74,8 @@ def train(fill, learning_rate, reduction="sum"):
             w2.sub_(w2.grad, alpha=learning_rate)
 
 
-# The mean is the sum divided by N * D_out = 640, and so is its gradient: with a learning
-# rate that is 640 times larger, the steps are the same.
+# The mean is the sum divided by N * D_out = 640, and so is its gradient: with a rate
+# that is 640 times larger, the steps are the same.
 sums = train(uniform, 1e-4)
 means = train(uniform, 640 * 1e-4, reduction="mean")
 for t, (loss, mean) in enumerate(zip(sums, means, strict=True), 1):
