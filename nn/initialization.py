@@ -82,7 +82,7 @@ for t, (loss, mean) in enumerate(zip(sums, means, strict=True), 1):
     if t == 1 or t % 50 == 0:
         print(f"step {t:4d}  loss {loss:.4e}  640 times the mean {640 * mean:.4e}")
 
-print(f"loss after {args.steps} steps, or the step at which it is not finite any more")
+print(f"after {args.steps} steps: the loss, or the step at which it was not finite")
 print("          " + "".join(f"{rate:9.0e}" for rate in learning_rates))
 losses, table = {}, {}
 for name, fill in weights.items():

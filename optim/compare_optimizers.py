@@ -62,7 +62,7 @@ def train(make, learning_rate, steps, target=None):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(D_in, H), nn.ReLU(), nn.Linear(H, D_out))
     params = list(model.to(args.device).parameters())
-    made = make(params, lr=learning_rate)
+    made = make(params, lr=learning_rate)  # one optimizer, or two
     first, *others = made if isinstance(made, tuple) else [made]
 
     def closure():
@@ -75,7 +75,7 @@ def train(make, learning_rate, steps, target=None):
     losses, seconds = [], []
     for _ in range(steps):
         start = time.perf_counter()
-        losses.append(first.step(closure).item())
+        losses.append(first.step(closure).item())  # the loss before the step
         for other in others:
             other.step()
         seconds.append(time.perf_counter() - start)
@@ -87,11 +87,11 @@ def train(make, learning_rate, steps, target=None):
     return losses, seconds, size / sum(w.numel() for w in params)
 
 
-race, unit = {}, None
+race, unit = {}, None  # all losses of each; the seconds of a step of SGD
 for name, make in makers.items():
     # A run for the best learning rate ends where it cannot be the best any more.
     best, fewest = None, 60
-    for k in range(-6, 2):
+    for k in range(-6, 2):  # from 0.001 to 3.2
         losses, _, _ = train(make, 10 ** (k / 2), fewest - 1, target=0.01)
         if losses[-1] <= 0.01:
             best, fewest = 10 ** (k / 2), len(losses)
@@ -112,7 +112,7 @@ if args.plot:
     figure = Figure(figsize=(7, 4), dpi=80, layout="constrained")
     axes = figure.add_subplot(xlabel="step", ylabel="loss", yscale="log")
     axes.set_ylim(1e-6, 2)
-    axes.axhline(0.01, color="lightgrey")
+    axes.axhline(0.01, color="lightgrey")  # where the search has its goal
     for i, (name, losses) in enumerate(race.items()):
         axes.plot(steps, losses, ["-", "--", ":"][i // 5], label=name)
     figure.legend(loc="outside right upper")

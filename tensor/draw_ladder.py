@@ -23,6 +23,7 @@ folder = f"{args.plot.parent}/" if args.plot else "."
 if args.plot and (args.plot.suffix != ".png" or not os.access(folder, os.W_OK)):
     parser.error("argument --plot: must be a .png in a folder that takes files")
 
+# All that need no TensorFlow, no compiler and no torchrun: family A, then family B.
 ladder = [
     "tensor/two_layer_net_numpy.py",
     "tensor/two_layer_net_tensor.py",
@@ -41,6 +42,7 @@ for script in ladder:
     output = io.StringIO()
     with contextlib.redirect_stdout(output), mock.patch.object(sys, "argv", [script]):
         runpy.run_path(str(path))
+    # A line is "step   50  loss 1.0281e+04".
     lines = re.findall(r"^step +(\d+)  loss (\S+)", output.getvalue(), re.MULTILINE)
     curves[script] = {int(step): float(loss) for step, loss in lines}
     first, later = (curves[script][step] for step in (1, 200))
@@ -52,7 +54,7 @@ if args.plot:
     figure = Figure(figsize=(7, 5), dpi=80, layout="constrained")
     axes = figure.add_subplot(xlabel="step", ylabel="loss", yscale="log")
     for i, (script, curve) in enumerate(curves.items()):
-        # Wide lines first: what lies on them leaves an edge of each to be seen.
+        # Wide lines first: those that come to lie on them leave their edges to be seen.
         width = 10 - 2 * i if i < 5 else 2
         axes.plot(curve.keys(), curve.values(), linewidth=width, label=script)
     figure.legend(loc="outside lower center", ncols=2)

@@ -22,10 +22,9 @@ def short():
 @pytest.fixture(scope="module")
 def table():
     """The table of the README's run as {name: [cell, ...]}, and its learning rates."""
-    _, head, *rows = (
-        start((INIT,)).result().stdout.partition("loss after")[2].split("\n")
-    )
-    cells = [row.replace("step ", "step_").split() for row in rows if row]
+    lines = start((INIT,)).result().stdout.splitlines()
+    head, *rows = lines[-6:]
+    cells = [row.replace("step ", "step_").split() for row in rows]
     return {name: found for name, *found in cells}, [float(r) for r in head.split()]
 
 

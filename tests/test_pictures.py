@@ -1,4 +1,4 @@
-"""Every picture of the README is what its script draws, by its numbers, and is light."""
+"""Each picture of the README shows what its script draws, by its numbers."""
 
 import json
 import math
@@ -7,10 +7,10 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from collection import ROOT, execute, options
+from collection import NUMPY, ROOT, execute, options, source
 from matplotlib.figure import Figure
 from PIL import Image
-from readme import README
+from readme import README, rows
 
 TEXT = README.read_text(encoding="utf-8")
 PICTURES = {
@@ -141,6 +141,15 @@ def test_picture_is_what_its_script_draws(picture, tmp_path):
 
 def test_every_picture_is_redrawn_or_made_of_times():
     assert set(PICTURES) == set(READERS) | MEASURED
+
+
+def test_ladder_has_all_rungs_that_need_nothing_special():
+    special = r"import tensorflow|torch\.distributed|torch\.compile"
+    rungs = {NUMPY, *rows(TEXT)}
+    shown = json.loads(description(ROOT / "tensor/draw_ladder.png"))
+    assert set(shown) == {
+        rung for rung in rungs if not re.search(special, source(rung))
+    }
 
 
 @each_picture

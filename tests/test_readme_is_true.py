@@ -45,7 +45,7 @@ def close(shown, real, first, eps):
 
 
 # The words before a number. After the first four it is the same up to rounding (in
-# bfloat16, too, the errors of a sum are smaller than those of its terms); an accuracy is
+# bfloat16, too, the errors of a sum are smaller than its terms' own); an accuracy is
 # nearly the same in the end; speeds and the like differ from run to run.
 ROUNDING = {"loss": 2**-23, "nn.RNN": 2**-23, "bfloat16": 2**-16, "the mean": 2**-23}
 WORDS = [*ROUNDING, "accuracy", "bits per character", "norm", "difference"]
