@@ -32,13 +32,13 @@ def make_net():
 def work(rank, net, images, labels, epochs, counter, times, barrier):
     """Count to 100,000, then train net on a share of the images, beside the others.
 
-    images is bytes (N, 3, 20, 20), labels (N,); times[rank] becomes the seconds at which
+    images is bytes (N, 3, 20, 20), labels (N,). times[rank] takes the seconds at which
     the training starts and ends. All see what becomes of counter and of the weights.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # started: Ctrl-C is for it again
     torch.set_num_threads(1)
     # The first pass is slow, as it sets things up. A copy makes it before the start.
-    copy.deepcopy(net)(images[:8].float()).sum().backward()
+    copy.deepcopy(net)(images[:4].float()).sum().backward()
     barrier.wait()
     for _ in range(100_000):
         counter += 1
@@ -46,10 +46,10 @@ def work(rank, net, images, labels, epochs, counter, times, barrier):
     processes = len(times)
     times[rank, 0] = start = time.perf_counter()  # one clock for all processes
     for epoch in range(1, epochs + 1):
-        learning_rate = 0.07 * (1 - (epoch - 1) / epochs)
+        learning_rate = 0.035 * (1 - (epoch - 1) / epochs)
         # The same seed makes the same batches everywhere; they are dealt like cards.
         order = torch.randperm(len(images), generator=torch.manual_seed(epoch))
-        batches = order.split(8)[rank::processes]
+        batches = order.split(4)[rank::processes]
         total = 0
         for batch in batches:
             scores = net(images[batch].float())
@@ -87,7 +87,7 @@ def together(processes, *task):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
-    parser.add_argument("--epochs", type=int, default=4, help="default: %(default)s")
+    parser.add_argument("--epochs", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--processes", type=int, default=2, help="default: %(default)s")
     args = parser.parse_args()
     if args.epochs < 1:

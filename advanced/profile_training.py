@@ -70,4 +70,4 @@ for rows, column in ((parts, "cpu_time_total"), (operations, own)):
     for row in rows[:5]:
         shapes = " ".join("x".join(map(str, shape)) for shape in row.input_shapes)
         share = getattr(row, column) / total
-        print(f"{row.key:12}{shapes:20}calls {row.count:4d}  share {share:.2f}")
+        print(f"{row.key:26}{shapes:20}calls {row.count:4d}  share {share:.2f}")

@@ -154,7 +154,7 @@ def grad_before_backward():
         wrong = w - 0.1 * w.grad
     except TypeError as error:
         wrong = str(error)
-    assert "'float' and 'NoneType'" in wrong
+    assert "unsupported operand type(s) for *: 'float' and 'NoneType'" in wrong
     print("wrong:", wrong)
     # Right: backward() first.
     loss.backward()
@@ -240,7 +240,7 @@ def loss_not_scalar():
         wrong = w.square().backward()
     except RuntimeError as error:
         wrong = str(error)
-    assert "only for scalar outputs" in wrong
+    assert "grad can be implicitly created only for scalar outputs" in wrong
     print("wrong:", wrong)
     # Right: their sum, or their mean.
     w.square().sum().backward()

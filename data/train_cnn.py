@@ -104,8 +104,7 @@ for epoch in range(1, args.epochs + 1):
         scores = torch.cat([net(x.float()) for x in images[held_out].split(256)])
     accuracy = (scores.argmax(1) == labels[held_out]).float().mean().item()
     print(f"epoch {epoch:4d}  loss {total / len(shown):.4e}  accuracy {accuracy:.4f}")
-if args.save:
-    # Written beside it first, so that a crash leaves an older file as it was.
+if args.save:  # beside it first, so that a crash leaves an older file as it was
     unfinished = args.save.with_name(args.save.name + ".tmp")
     torch.save({"classes": classes, "net": net.state_dict()}, unfinished)
     unfinished.replace(args.save)
@@ -117,4 +116,5 @@ if args.plot:
         axes = figure.add_subplot(2, 8, k + 1, title=classes[scores[k].argmax()])
         axes.imshow(images[i].permute(1, 2, 0).numpy(force=True))
         axes.axis("off")
-    figure.savefig(args.plot, dpi=50, format="png")
+    names = " ".join(axes.get_title() for axes in figure.axes)
+    figure.savefig(args.plot, dpi=50, format="png", metadata={"Description": names})

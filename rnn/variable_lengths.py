@@ -115,5 +115,6 @@ if args.plot:
         image = axes.imshow(errors.numpy(force=True), norm="log", vmin=1e-8, vmax=1)
         axes.set(title=title, xlabel="time step", ylabel="sequence")
     figure.colorbar(image, label="error of the padded output")
-    figure.savefig(f"{args.plot}.part", format="png")
+    worst = str([a.images[0].get_array().max(1).tolist() for a in figure.axes[:2]])
+    figure.savefig(f"{args.plot}.part", format="png", metadata={"Description": worst})
     os.replace(f"{args.plot}.part", args.plot)  # at once: never half a file

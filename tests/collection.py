@@ -5,6 +5,7 @@ import contextlib
 import functools
 import importlib.util
 import io
+import linecache
 import os
 import re
 import subprocess
@@ -177,7 +178,10 @@ WITHOUT_CPP = ("@torch.compile\n", '@torch.compile(backend="aot_eager")\n')
 def execute(script, *edits, argv=("--steps", "1"), threads=1):
     """Execute an edited script in this process and return its variables."""
     text = edited(source(script), *edits).replace(*WITHOUT_CPP)
-    code = compile(text, script, "exec")
+    # tf.function reads the source of what it traces: the edited one, not the file.
+    name = f"<{script}>"
+    linecache.cache[name] = len(text), None, text.splitlines(keepends=True), name
+    code = compile(text, name, "exec")
     variables = {"__name__": "__main__", "__file__": str(ROOT / script)}
     before = torch.get_num_threads()
     try:

@@ -54,17 +54,18 @@ def close(shown, real, first, eps):
     return distance <= 64 * eps * math.sqrt(first) + 0.005 * math.sqrt(real)
 
 
-# The words before a number. After the first three it is the same up to rounding (in
-# bfloat16, too, the errors of a sum are smaller than those of its terms); an accuracy
-# is nearly the same in the end; speeds and the like differ from run to run.
-ROUNDING = {"loss": 2**-23, "nn.RNN": 2**-23, "bfloat16": 2**-16}
+# The words before a number. After the first four it is the same up to rounding (in
+# bfloat16, too, the errors of a sum are smaller than its terms' own); an accuracy is
+# nearly the same in the end; speeds and the like differ from run to run.
+ROUNDING = {"loss": 2**-23, "nn.RNN": 2**-23, "bfloat16": 2**-16, "the mean": 2**-23}
 WORDS = [*ROUNDING, "accuracy", "bits per character", "norm", "difference"]
 WORDS += ["off by up to", "images per second", "steps per second", "speed", "share"]
-WORDS += ["seconds", "ratio", "pays after", "counter", "speed-up"]
+WORDS += ["seconds", "ratio", "pays after", "there in", "relative time", "counter"]
+WORDS += ["speed-up"]
 TIMES = re.compile(r"\d+\.\d+|inf")
 # The text of these comes with Python: another version has another text.
 OF_PYTHONS_TEXT = {CHARS: "bits per character", FSDP: "loss"}
-NUMBER = re.compile(rf"({'|'.join(map(re.escape, WORDS))}) (\S+)")
+NUMBER = re.compile(rf"({'|'.join(map(re.escape, WORDS))}) ([+-]?\d\S*|inf|nan)")
 
 
 def numbers(text):
@@ -80,6 +81,7 @@ def test_output_shown_is_what_the_script_prints(run, command):
     shown, real = numbers(OUTPUTS[command]), numbers(run.stdout)
     near = 0.08 if command[0] == HOGWILD else 0.02
     assert real["accuracy"][-1:] == pytest.approx(shown["accuracy"][-1:], abs=near)
+    assert real["there in"] == pytest.approx(shown["there in"], abs=3)
     if command[0] in OF_PYTHONS_TEXT:
         word = OF_PYTHONS_TEXT[command[0]]
         assert real[word][-1] == pytest.approx(shown[word][-1], rel=0.2)
@@ -93,8 +95,8 @@ def test_output_shown_is_what_the_script_prints(run, command):
             for one, other in zip(shown[word], real[word], strict=True):
                 assert close(one, other, real[word][0], eps)
     texts = [NUMBER.sub(r"\1", text) for text in (OUTPUTS[command], run.stdout)]
-    if command[0] == PROFILE:  # three parts, the two dearest operations in any order
-        texts = [sorted(text.splitlines()[:5]) for text in texts]
+    if command[0] == PROFILE:  # what is dearest, another machine may see differently
+        texts = [text.splitlines()[:3] for text in texts]
     if command[0] == HOGWILD:  # its processes print in any order
         texts = [sorted(text.splitlines()) for text in texts]
     assert texts[0] == texts[1]

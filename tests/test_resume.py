@@ -160,7 +160,8 @@ def test_killed_at_any_time_it_loses_nothing(unbroken, file, tmp_path):
 
 def test_the_commands_of_the_readme_kill_it_and_resume_it(tmp_path, monkeypatch):
     """In a real process, which writes into a pipe. The second ends a little later."""
-    (block,) = [text for text in blocks(README.read_text(), "bash") if RESUME in text]
+    shell = blocks(README.read_text(encoding="utf-8"), "bash")
+    (block,) = [text for text in shell if RESUME in text]
     first, second = block.splitlines()
     assert first == f"{second} & sleep 10; kill -9 $!"
     python, script, *words = second.split()
