@@ -76,12 +76,19 @@ def options(script):
     return found
 
 
+def can_fork(script):
+    """Whether a fork loses nothing: no processes, no settings before the import."""
+    special = r"__main__|os\.environ|torch\.distributed"
+    has_torch = "import torch" in source(script)
+    return forked.CAN_FORK and has_torch and not re.search(special, source(script))
+
+
 def short(script, device="cpu"):
     """Return the command of a run that takes seconds: few steps, outputs named."""
     known = options(script)
     words = [name for name in known if not name.startswith("--")]
-    words += ["--device", device] * ("--device" in known and device is not None)
-    words += ["--steps", "50"] * ("--steps" in known)
+    words += ["--device", device] * ("--device" in known and device != "cpu")
+    words += ["--steps", "50"] * ("--steps" in known and can_fork(script))
     words += ["--epochs", "3"] * ("--epochs" in known)
     return script, *words
 
@@ -125,13 +132,6 @@ def run_forked(command, folder):
             raise subprocess.TimeoutExpired(command, SECONDS)
         texts = [output.read_text(encoding="utf-8") for output in outputs]
         return subprocess.CompletedProcess(command, process.exitcode, *texts)
-
-
-def can_fork(script):
-    """Whether a fork loses nothing: no processes, no settings before the import."""
-    special = r"__main__|os\.environ|torch\.distributed"
-    has_torch = "import torch" in source(script)
-    return forked.CAN_FORK and has_torch and not re.search(special, source(script))
 
 
 def _run(command, runner):

@@ -16,16 +16,15 @@ from collection import (
 )
 
 SHORT = [short(script) for script in SCRIPTS]
-TRAINING = [words for words in SHORT if {"--steps", "--epochs"} & set(words)]
+TRAINING = [words for words in SHORT if {"--steps", "--epochs"} & {*options(words[0])}]
 STEPPING = [words for words in SHORT if "--steps" in words]
-# The device that is taken by itself, and those that this machine has beside its CPU.
-ON_DEVICES = [short(words[0], None) for words in SHORT if "--epochs" in words]
-ON_DEVICES += [
+# Those that this machine has beside its CPU.
+ON_DEVICES = [
     short(words[0], device)
     for device in DEVICES[1:]
     if getattr(torch, device).is_available()
     for words in SHORT
-    if "--device" in words
+    if "--device" in options(words[0])
 ]
 
 
@@ -44,9 +43,10 @@ def test_writes_nothing_but_what_it_was_told_to(run, command):
 @pytest.mark.parametrize("command", TRAINING, ids=" ".join)
 def test_loss_is_finite_and_at_least_halves(run, command):
     found = losses(run.stdout)
-    assert list(found)[-1] == int(command[-1])
     assert all(map(math.isfinite, found.values()))
-    assert found[int(command[-1])] < found[1] / 2
+    early = 3 if "--epochs" in command else 50
+    assert found[early] < found[1] / 2
+    assert command[1:] == () or list(found)[-1] == early
 
 
 def progress(text):
@@ -60,11 +60,11 @@ def test_a_longer_run_begins_with_the_same_lines(run, command):
     assert progress(run.stdout)[: len(again)] == again
 
 
-# One script of each folder, as starting all of them takes a minute.
-FIRST = {words[0].split("/")[0]: words for words in SHORT if can_fork(words[0])}
+# A few, as starting all of them takes a minute.
+FORKED = [words for words in STEPPING if "two_layer_net" in words[0]]
 
 
-@pytest.mark.parametrize("command", FIRST.values(), ids=" ".join)
+@pytest.mark.parametrize("command", FORKED[::2], ids=" ".join)
 def test_a_fork_and_a_process_of_its_own_print_the_same(run, real_run):
     assert vars(run) | {"args": None} == vars(real_run) | {"args": None}
 
@@ -75,5 +75,3 @@ def test_prints_the_same_losses_on_every_device(run, command):
     assert (run.returncode, run.stderr) == (0, "")
     if "Dropout(" not in source(command[0]):  # which units, the device draws by itself
         assert losses(run.stdout) == pytest.approx(losses(on_cpu.stdout), rel=1e-3)
-    if "--device" not in command:
-        assert run.stdout == on_cpu.stdout
