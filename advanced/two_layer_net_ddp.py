@@ -19,7 +19,6 @@ parser.add_argument("--device", choices=devices, default="cpu", help="default: c
 args = parser.parse_args()
 if args.steps < 1:
     parser.error("argument --steps: must be 1 or more")
-
 # Meet the other processes. Without torchrun there is this one alone, with rank 0.
 alone = {"store": dist.HashStore(), "rank": 0, "world_size": 1}
 dist.init_process_group(**{} if dist.is_torchelastic_launched() else alone)
@@ -57,4 +56,5 @@ for t in range(1, args.steps + 1):
             w.sub_(w.grad, alpha=learning_rate)
 if rank == 0:
     print(f"steps per second {args.steps / (time.perf_counter() - start):.0f}")
+del model  # lets go of the group first: or this process can hang when it ends
 dist.destroy_process_group()

@@ -131,7 +131,7 @@ def test_ddp_prints_the_losses_of_numpy(world):
     assert distance(found.values(), curve(NUMPY)) <= 16 * EPS
 
 
-KEEP = ("dist.destroy", "kept = [w.tolist() for w in model.parameters()]\ndist.destroy")
+KEEP = ("del model ", "kept = [w.tolist() for w in model.parameters()]\ndel model ")
 
 
 def test_ddp_leaves_the_same_weights_in_all_processes():
