@@ -19,11 +19,11 @@ parser.add_argument("--device", choices=devices, default="cpu", help="default: c
 args = parser.parse_args()
 if args.steps < 1:
     parser.error("argument --steps: must be 1 or more")
+
 # Meet the other processes. Without torchrun there is this one alone, with rank 0.
 alone = {"store": dist.HashStore(), "rank": 0, "world_size": 1}
 dist.init_process_group(**{} if dist.is_torchelastic_launched() else alone)
 rank, world = dist.get_rank(), dist.get_world_size()
-torch.cuda.set_device(dist.get_node_local_rank(0) if args.device == "cuda" else -1)
 # Inputs, targets and initial weights come from a seeded standard normal distribution.
 N, D_in, H, D_out = int(args.batch), 1000, 100, 10  # batch, input, hidden, output size
 randn = np.random.default_rng(0).standard_normal

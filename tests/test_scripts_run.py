@@ -7,6 +7,7 @@ import torch
 from collection import (
     DEVICES,
     SCRIPTS,
+    can_fork,
     losses,
     options,
     short,
@@ -52,10 +53,11 @@ def test_a_longer_run_begins_with_the_same_lines(run, command):
 
 
 # A few, as starting all of them takes a minute.
-FORKED = [words for words in STEPPING if "two_layer_net" in words[0]]
+FORKED = [words for words in STEPPING if "two_layer_net" in words[0]][::2]
+FORKED += [words for words in SHORT if "--epochs" in words and can_fork(words[0])]
 
 
-@pytest.mark.parametrize("command", FORKED[::2], ids=" ".join)
+@pytest.mark.parametrize("command", FORKED, ids=" ".join)
 def test_a_fork_and_a_process_of_its_own_print_the_same(run, real_run):
     assert vars(run) | {"args": None} == vars(real_run) | {"args": None}
 
