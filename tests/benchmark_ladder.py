@@ -3,15 +3,25 @@
     python tests/benchmark_ladder.py
     python tests/benchmark_ladder.py --sizes 100 400 1600 6400 --plot FILE
 
+The sizes are numbers of hidden units. Each is measured with one thread, the first one
+with a thread for each core as well.
+
 The floor is the five matrix products of a step, into memory that is there already. Each
-rung is run by its own file, in a process of its own. All of them are measured in turns,
-in one run. A figure is the median over the turns of the rung's time over the floor's.
+rung is its own file, run in a process of its own up to its training loop. All of them
+are measured in turns, in one run. A figure is the median over the turns of the rung's
+time over the floor's. With JAX installed, its jit is measured beside them.
+
+A process keeps the memory that it has freed, as far as the C library is told to by the
+environment (glibc can be). Otherwise some hand it back to the system and fetch it again
+in every step, others not, by chance, and from 400 hidden units on that can take longer
+than all else that is not a matrix product.
 """
 
 import argparse
 import ast
 import importlib.metadata
 import importlib.util
+import json
 import multiprocessing
 import os
 import platform
@@ -20,12 +30,15 @@ import statistics
 import sys
 from pathlib import Path
 
-from readme import README, rows
+from readme import README
+from readme import rows as rungs_and_neighbours
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTEXT = multiprocessing.get_context("spawn")
-TURNS, SECONDS = 15, 0.05  # of each rung, in turn
+TURNS, SECONDS, LEAST = 15, 0.05, 4  # of each rung: turns, and what one of them takes
 NUMPY = "tensor/two_layer_net_numpy.py"
+EAGER = "advanced/tf_two_layer_net_function.py"
+KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_MMAP_MAX_": "0"}
 FLOOR = """
 x, w1, w2 = torch.randn(N, D_in), torch.randn(D_in, H), torch.randn(H, D_out)
 h, y_pred = x @ w1, torch.randn(N, D_out)
@@ -36,6 +49,10 @@ for t in range(1, args.steps + 1):
     torch.mm(h.T, y_pred, out=grad_w2)
     torch.mm(y_pred, w2.T, out=h)
     torch.mm(x.T, h, out=grad_w1)
+"""
+UPDATE = """
+    w1.sub_(grad_w1, alpha=1e-30)
+    w2.sub_(grad_w2, alpha=1e-30)
 """
 JAX = """
 import jax
@@ -62,16 +79,26 @@ HEAD = "import torch\nN, D_in, H, D_out = 64, 1000, 100, 10\nlearning_rate = 1e-
 
 
 def sources(wanted):
-    """Return {name: source} of the floor, of the rungs, and of JAX if it is there."""
-    ladder = [NUMPY, *rows(README.read_text(encoding="utf-8"))]
+    """Return {name: source}: the floor, the rungs, and what is shown beside them."""
+    ladder = [NUMPY, *rungs_and_neighbours(README.read_text(encoding="utf-8"))]
     texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in ladder}
-    texts = {"the matrix products alone": HEAD + FLOOR} | texts
-    if importlib.util.find_spec("jax"):
-        texts["JAX, jit"] = HEAD + JAX
-    if not importlib.util.find_spec("tensorflow"):
-        texts = {name: text for name, text in texts.items() if "tensorf" not in text}
-    first = next(iter(texts))
-    return {n: texts[n] for n in texts if not wanted or n in wanted or n == first}
+    texts = {
+        "the matrix products alone": HEAD + FLOOR,
+        "the same and the update": HEAD + FLOOR.rstrip("\n") + UPDATE,
+        "NumPy in float64": texts[NUMPY].replace("float32", "float64"),
+        **texts,
+        f"{EAGER} --eager": texts[EAGER],
+        "JAX, jit": HEAD + JAX,
+    }
+    for module in ("jax", "tensorflow"):
+        if not importlib.util.find_spec(module):
+            line = f"import {module}"
+            texts = {name: text for name, text in texts.items() if line not in text}
+    unknown = [name for name in wanted if name not in texts]
+    if unknown:
+        raise SystemExit(f"no such rung: {unknown[0]!r}; there are {list(texts)}")
+    floor = next(iter(texts))
+    return {n: texts[n] for n in texts if not wanted or n in wanted or n == floor}
 
 
 class MeasuredLoop(ast.NodeTransformer):
@@ -83,6 +110,16 @@ class MeasuredLoop(ast.NodeTransformer):
         body = [ast.unparse(line) for line in node.body]
         text = "\n".join(line for line in body if "print(" not in line)
         return ast.parse(f"measure({text!r}, locals())").body[0]
+
+
+def prepared(text, size):
+    """Return the code of a script that hands its loop to measure(body, variables).
+
+    The weights do not move: a step costs the same all the time, and no number is nan.
+    """
+    text = re.sub(r"(learning_rate =|lr=) ?1e-\d", r"\1 1e-30", text)
+    text = text.replace("1000, 100, 10", f"1000, {size}, 10")
+    return ast.fix_missing_locations(MeasuredLoop().visit(ast.parse(text)))
 
 
 def work(name, text, size, threads, pipe):
@@ -101,29 +138,30 @@ def work(name, text, size, threads, pipe):
         for steps in iter(pipe.recv, 0):
             pipe.send(timer.timeit(steps).median)
 
-    # Weights that do not move: a step costs the same, and no number becomes nan.
-    text = re.sub(r"(learning_rate =|lr=) ?1e-\d", r"\1 1e-30", text)
-    text = text.replace("1000, 100, 10", f"1000, {size}, 10")
-    tree = ast.fix_missing_locations(MeasuredLoop().visit(ast.parse(text)))
     variables = {"__name__": "__main__", "measure": measure, "torch": torch}
-    sys.argv = [name]
-    exec(compile(tree, name, "exec"), variables)  # noqa: S102
+    sys.argv = [name, *re.findall(r"--\w+", name)]
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    exec(compile(prepared(text, size), name, "exec"), variables)  # noqa: S102
 
 
 def measure(texts, size, threads):
     """Return the floor in seconds, and {name: median ratio to it}."""
-    os.environ |= {
-        "OMP_NUM_THREADS": str(threads),
-        "OPENBLAS_NUM_THREADS": str(threads),
-    }
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    os.environ |= KEEP_MEMORY | dict.fromkeys(names, str(threads))
     pipes = {}
     for name, text in texts.items():
         pipes[name], other = CONTEXT.Pipe()
         args = (name, text, size, threads, other)
         CONTEXT.Process(target=work, args=args, daemon=True).start()
         other.close()
-    floor, *_ = [pipe.recv() for pipe in pipes.values()]
-    steps = max(2, round(SECONDS / floor))
+    once = {}
+    for name, pipe in pipes.items():
+        try:
+            once[name] = pipe.recv()
+        except EOFError:
+            raise SystemExit(f"{name} failed, see above") from None
+    floor, *_ = once.values()
+    steps = max(LEAST, round(SECONDS / floor))
     seconds = {name: [] for name in texts}
     for _ in range(TURNS):
         for name, pipe in pipes.items():
@@ -146,47 +184,56 @@ def processor():
     return found[1] if found else platform.processor() or platform.machine()
 
 
-def draw(results, names, sizes, file):
+def table(runs, results):
+    """Return the rows of a table, the names and titles included."""
+    columns = [["a step of", *results[0][1]]]
+    for (size, threads), (floor, ratios) in zip(runs, results, strict=True):
+        title = f"H = {size}, {threads} thread{'s'[: threads > 1]}"
+        columns.append([title, *(f"{ratio:.2f}" for ratio in ratios.values())])
+        columns[-1][1] = f"1 ({1e3 * floor:.2f} ms)"
+    return list(zip(*columns, strict=True))
+
+
+def draw(rows, file):
+    """Draw how the ratios change with the size, with one thread."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.add_subplot(xlabel="hidden units", ylabel="time / matrix products")
-    for name in names:
-        axes.plot(sizes, [ratios[name] for _, ratios in results], "o-", label=name)
-    axes.set_xscale("log", base=4)
-    axes.set_xticks(sizes, map(str, sizes))
+    head, (floor, *_), *others = rows
+    place = [i for i, title in enumerate(head) if title.endswith(" 1 thread")]
+    sizes = [re.search(r"\d+", head[i])[0] for i in place]
+    figure = Figure(figsize=(8, 6), dpi=72, layout="constrained")
+    axes = figure.add_subplot(xlabel="hidden units", ylabel=f"time / {floor}")
+    for number, (name, *cells) in enumerate(others):
+        style = ("o-", "s--", "^:")[number // 6 % 3]
+        column = [float(cells[i - 1]) for i in place]
+        axes.semilogy(sizes, column, style, base=2, label=name)
     axes.axhline(1, color="black", linewidth=1)
-    axes.legend(fontsize="small", loc="upper right")
-    figure.savefig(file, dpi=100)
+    axes.yaxis.set_major_formatter("{x:g}")
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
+    # The table goes into the file as text, too, for programs to read.
+    figure.savefig(file, metadata={"Description": json.dumps(rows)})
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rungs", nargs="*", help="default: all")
     parser.add_argument("--sizes", type=int, nargs="+", default=[100])
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, os.cpu_count()])
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
     texts = sources(args.rungs)
-    runs = [(size, threads) for threads in args.threads for size in args.sizes]
+    runs = [(size, 1) for size in args.sizes] + [(args.sizes[0], os.cpu_count())]
     results = [measure(texts, *run) for run in runs]
     versions = [f"Python {platform.python_version()}"] + [
         f"{name} {importlib.metadata.version(name)}"
         for name in ("torch", "numpy", "tensorflow", "jax")
         if importlib.util.find_spec(name)
     ]
-    print(f"{processor()}, {os.cpu_count()} cores; {', '.join(versions)}")
-    lines = [["a step of"], ["---"], *([name] for name in texts)]
-    for (size, threads), (floor, ratios) in zip(runs, results, strict=True):
-        column = [f"H = {size}, {threads} thread{'s'[: threads > 1]}", "---"]
-        column += [f"{ratio:.2f}" for ratio in ratios.values()]
-        column[2] += f" ({floor * 1e6:.0f} us)"
-        for line, cell in zip(lines, column, strict=True):
-            line.append(cell)
-    for line in lines:
-        print(f"| {' | '.join(line)} |")
+    print(f"{processor()}, {os.cpu_count()} cores; {', '.join(versions)}\n")
+    rows = table(runs, results)
+    for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]]:
+        print(f"| {' | '.join(row)} |")
     if args.plot:
-        draw(results, list(texts)[1:], args.sizes, args.plot)
+        draw(rows, args.plot)
 
 
 if __name__ == "__main__":

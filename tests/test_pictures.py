@@ -19,7 +19,7 @@ PICTURES = {
 }
 each_picture = pytest.mark.parametrize("picture", PICTURES)
 # Made of times, which no second drawing repeats.
-MEASURED = {"tensor/gpu_speedup.png"}
+MEASURED = {"tensor/gpu_speedup.png", "tests/benchmark_ladder.png"}
 
 
 def script(picture):
