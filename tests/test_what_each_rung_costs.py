@@ -119,7 +119,7 @@ def quick(monkeypatch):
 
 
 def test_ratios_are_those_of_the_times(quick):
-    """Ten times the work takes ten times as long, or at least three on a busy machine."""
+    """Ten times the work takes ten times as long, or thrice on a busy machine."""
     once = benchmark.HEAD + benchmark.FLOOR
     loop = "for t in range(1, args.steps + 1):\n"
     ten = once.replace(loop, loop + "  for i in range(10):\n")
