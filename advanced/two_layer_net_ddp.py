@@ -14,7 +14,7 @@ import torch.distributed as dist
 devices = [d for d in ("cpu", "cuda", "mps", "xpu") if getattr(torch, d).is_available()]
 parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
 parser.add_argument("--steps", type=int, default=500, help="default: %(default)s")
-parser.add_argument("--batch", choices=["64", "256", "1024"], default="64")
+parser.add_argument("--batch", choices=["64", "256", "1024", "4096"], default="64")
 parser.add_argument("--device", choices=devices, default="cpu", help="default: cpu")
 args = parser.parse_args()
 if args.steps < 1:

@@ -10,6 +10,8 @@ import math
 import multiprocessing
 import os
 import shlex
+import subprocess
+import sys
 import warnings
 from multiprocessing.connection import wait
 
@@ -19,15 +21,19 @@ import torch
 import torch.distributed as dist
 from collection import (
     DDP,
+    ENVIRONMENT,
     EVERY_STEP,
     FSDP,
     IN_FLOAT64,
     NUMPY,
+    ROOT,
     SECONDS,
     SEQUENTIAL,
     curve,
+    edited,
     execute,
     losses,
+    source,
 )
 from readme import README, blocks
 from test_bad_input_gets_one_line import assert_one_line
@@ -139,7 +145,7 @@ def test_ddp_leaves_the_same_weights_in_all_processes():
         torch.testing.assert_close(weight, expected.detach(), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("batch", ["256", "1024"])
+@pytest.mark.parametrize("batch", ["256", "4096"])
 def test_ddp_learns_larger_batches_as_well(batch):
     argv = ["--steps", "60", "--batch", batch]
     one = alone(DDP, *EVERY_STEP, argv=argv)
@@ -223,36 +229,79 @@ def test_fsdp_outlives_a_crash_while_it_writes(
 
 
 TORCHRUN = [
-    shlex.split(line)[1:]
+    shlex.split(line)
     for body in blocks(README.read_text(encoding="utf-8"), "bash")
     for line in body.replace("\\\n", "").splitlines()
-    if line.startswith("torchrun ")
+    if "torchrun " in line
 ]
 
 
-def shown(word):
-    """Return the words of the torchrun commands in the README that contain a word."""
-    return [command for command in TORCHRUN if word in command]
+def torchrun(word, changes, *more):
+    """Start the README's command with that word in it and return the process.
+
+    changes = {word: another} is made in the command, and more words come after it.
+    """
+    (command,) = (words for words in TORCHRUN if word in words)
+    assert set(changes) <= set(command)
+    command = [changes.get(word, word) for word in command]
+    place = command.index("torchrun")
+    variables = [word.split("=") for word in command[:place]]
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", *command[place:][1:], *more],
+        cwd=ROOT,
+        env=ENVIRONMENT | {"PYTHONWARNINGS": "error"} | dict(variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
-def test_killed_and_started_again_the_losses_are_the_same(tmp_path):
-    """A killed process costs the steps since the checkpoint, and no loss is another."""
-    (command,) = shown("--max-restarts")
-    assert command[command.index(FSDP) + 1] == "--checkpoint"
+def ended(agent):
+    """Return what torchrun has printed; if it takes too long, all its processes end."""
+    try:
+        output, errors = agent.communicate(timeout=SECONDS / 3)
+    finally:
+        agent.terminate()  # it ends its processes as well
+        agent.communicate()
+    assert agent.returncode == 0, errors
+    return output
+
+
+def test_torchrun_starts_killed_processes_again_and_no_loss_is_another(tmp_path):
+    """One process of two is killed: what is lost are the steps since the checkpoint."""
     more_often = ("t % 50 == 0", "t % 5 == 0")
-    killed = """    if t == 7 and rank == 1:
-        __import__("os").kill(__import__("os").getpid(), 9)
+    killed = """    import os
+    if t == 7 and rank == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        os.kill(os.getpid(), 9)
     optimizer.zero_grad()"""
-    argv = ["--steps", "10"]
-    ((unbroken, _), _) = together(2, FSDP, more_often, argv=argv)
-    argv += ["--checkpoint", str(tmp_path / "shares")]
     crash = ("    optimizer.zero_grad()", killed)
-    assert together(2, FSDP, more_often, crash, argv=argv) is None
-    assert os.listdir(tmp_path / "shares") == ["step-5"]
-    ((output, _), _) = together(2, FSDP, more_often, argv=argv)
+    copy = tmp_path / "copy_of_script.py"
+    copy.write_text(edited(source(FSDP), more_often, crash), encoding="utf-8")
+    changes = {FSDP: str(copy), "shares": str(tmp_path / "shares")}
+    output = ended(torchrun("--max-restarts", changes, "--steps", "10"))
+    ((unbroken, _), _) = together(2, FSDP, more_often, argv=["--steps", "10"])
     first, *steps = unbroken.splitlines()
-    assert output.splitlines() == [first, *steps[2:]]
+    assert len(steps) == 3
+    assert output.splitlines() == [first, *steps[:2], first, *steps[2:]]
     assert os.listdir(tmp_path / "shares") == ["step-10"]
+
+
+def test_two_machines_print_the_losses_of_numpy():
+    """Both are this one, with a torchrun each and one process.
+
+    The store where they meet is ours, so the port is free, and neither of the two takes
+    the store away with it while the other one still needs it.
+    """
+    store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    changes = {"first.example.com:29400": f"localhost:{store.port}", "8": "1"}
+    more = "--steps", "50"
+    agents = [torchrun("--rdzv-endpoint", changes, *more) for _ in range(2)]
+    outputs = [ended(agent) for agent in agents]
+    assert outputs.count("") == 1
+    found = losses("".join(outputs))
+    expected = curve(NUMPY)[torch.tensor(list(found)) - 1]
+    assert list(found) == [1, 50]
+    assert distance(found.values(), expected) <= 16 * EPS + 1e-5
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,9 @@ HALF, STEPS = 75, 150
 linux = pytest.mark.skipif(
     not forked.CAN_FORK, reason="too many processes to start each of them anew"
 )
+unix = pytest.mark.skipif(
+    sys.platform == "win32", reason="Windows has other rights, for files and links"
+)
 
 
 def begin(folder, *argv, before=""):
@@ -397,6 +400,7 @@ def mode(path, number):
         path.chmod(before)
 
 
+@unix
 def test_a_file_that_may_not_be_read_is_refused(half, file, capfd):
     file.write_bytes(half)
     with mode(file, 0):
@@ -404,6 +408,7 @@ def test_a_file_that_may_not_be_read_is_refused(half, file, capfd):
     assert file.read_bytes() == half
 
 
+@unix
 def test_a_folder_that_may_not_be_written_keeps_the_checkpoint(half, file, capfd):
     file.write_bytes(half)
     with mode(file.parent, 0o555), pytest.raises(SystemExit) as exit:
@@ -492,6 +497,7 @@ def test_what_a_killed_run_left_is_removed_when_it_is_old(tmp_path):
     assert set(os.listdir(tmp_path)) == names
 
 
+@unix
 def test_a_link_stays_a_link(tmp_path):
     (tmp_path / "disk").mkdir()
     link, target = tmp_path / "training.pt", tmp_path / "disk" / "large.pt"
