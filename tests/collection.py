@@ -134,9 +134,10 @@ def run_forked(command, folder):
         return subprocess.CompletedProcess(command, process.exitcode, *texts)
 
 
-def _run(command, runner):
+def _run(command, real):
+    forked_run = can_fork(command[0]) and not real
     with tempfile.TemporaryDirectory() as folder:
-        done = runner(command, folder)
+        done = (run_forked if forked_run else run_python)(command, folder)
         done.files = os.listdir(folder)
         return done
 
@@ -150,8 +151,14 @@ def start(command, real=False):
     longer than most scripts, so they are forked where that changes nothing, unless real
     is true.
     """
-    fork = can_fork(command[0]) and not real
-    return POOL.submit(_run, command, run_forked if fork else run_python)
+    return POOL.submit(_run, command, real)
+
+
+@functools.cache
+def finished(command, real=False):
+    """Return what comes of start(); if it is still waiting its turn, run it now."""
+    future = start(command, real)
+    return _run(command, real) if future.cancel() else future.result()
 
 
 def losses(text):

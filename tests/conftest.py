@@ -6,7 +6,14 @@ import os
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import pytest
-from collection import POOL, skip_if_missing, start
+from collection import POOL, finished, skip_if_missing, start
+
+
+def pytest_collection_modifyitems(items):
+    """Put files with tests that wait for runs last: the others need this process."""
+    waiting = {item.path for item in items if hasattr(item.module, "finished")}
+    waiting |= {item.path for item in items if "run" in item.fixturenames}
+    items.sort(key=lambda item: item.path in waiting)
 
 
 def pytest_collection_finish(session):
@@ -27,10 +34,10 @@ def pytest_sessionfinish():
 def run(command):
     """The finished run of the test's command, a tuple of a script and its options."""
     skip_if_missing(command[0])
-    return start(command).result()
+    return finished(command)
 
 
 @pytest.fixture
 def real_run(command):
     """The same command in a process that Python itself has started."""
-    return start(command, real=True).result()
+    return finished(command, real=True)

@@ -4,7 +4,7 @@ import ast
 import difflib
 import re
 
-from collection import ROOT, SCRIPTS, source, start
+from collection import ROOT, SCRIPTS, finished, source, start
 
 README = ROOT / "README.md"
 # Prints times, which mean nothing on a busy machine: its output is put in by hand.
@@ -110,7 +110,7 @@ def replaced(match, group, new):
 def output(command, shown):
     """Return what a command prints; for the one that prints times, what is shown."""
     words = as_run(command)
-    return shown if words[0] == TIMED else start(words).result().stdout
+    return shown if words[0] == TIMED else finished(words).stdout
 
 
 def updated(text):
@@ -121,7 +121,7 @@ def updated(text):
         if match["kind"] == "python" and script_shown(body):
             body = code(script_shown(body))
         elif match["command"]:
-            body = start(as_run(match["command"])).result().stdout
+            body = finished(as_run(match["command"])).stdout
         elif match["kind"] == "console":
             body = "".join(
                 f"$ {command}\n{output(command, shown)}"

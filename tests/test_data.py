@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from collection import ROOT, execute, losses, start
+from collection import ROOT, execute, finished, losses
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -181,7 +181,7 @@ def test_a_file_that_cannot_be_read_is_named(script, kind, copy, capfd):
 
 def test_a_worker_names_the_file_that_it_cannot_read(copy):
     path = damaged(copy, "half a jpeg")
-    run = start((SHARE, "--images", str(copy))).result()
+    run = finished((SHARE, "--images", str(copy)))
     (line,) = run.stderr.splitlines()
     assert run.returncode == 2
     assert str(path) in line

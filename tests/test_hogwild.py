@@ -10,7 +10,7 @@ import threading
 
 import pytest
 import torch
-from collection import HOGWILD, ROOT, losses, short, start
+from collection import HOGWILD, ROOT, finished, losses, short
 
 sys.path.insert(0, str(ROOT / "advanced"))  # spawn hands it on to the processes
 hogwild = importlib.import_module("hogwild_cnn")
@@ -23,7 +23,7 @@ COUNTER = re.compile(r"processes (\d)  counter (\d+) of (\d+)")
 @pytest.fixture(scope="module")
 def output():
     """What the script prints; the tests of the README look at the same run."""
-    return start(short(HOGWILD)).result().stdout
+    return finished(short(HOGWILD)).stdout
 
 
 def test_processes_run_at_the_same_time(output):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from collection import execute, start
+from collection import execute, finished
 
 INIT = "nn/initialization.py"
 STEPS = 20
@@ -22,7 +22,7 @@ def short():
 @pytest.fixture(scope="module")
 def table():
     """The table of the README's run as {name: [cell, ...]}, and its learning rates."""
-    lines = start((INIT,)).result().stdout.splitlines()
+    lines = finished((INIT,)).stdout.splitlines()
     head, *rows = lines[-6:]
     cells = [row.replace("step ", "step_").split() for row in rows]
     return {name: found for name, *found in cells}, [float(r) for r in head.split()]

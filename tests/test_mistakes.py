@@ -10,7 +10,7 @@ import tempfile
 
 import forked
 import pytest
-from collection import FOLDERS, MISTAKES, execute, short, source, start
+from collection import FOLDERS, MISTAKES, execute, finished, short, source
 from readme import README
 
 FLAT = [script for script in MISTAKES if "__main__" not in source(script)]
@@ -117,7 +117,7 @@ def test_wrong_is_wrong_and_right_is_right(script, name):
 
 def told(script):
     """Return {name: what a run of the whole script prints about this mistake}."""
-    blocks = start(short(script)).result().stdout.strip().split("\n\n")
+    blocks = finished(short(script)).stdout.strip().split("\n\n")
     return {block.partition("\n")[0]: block for block in blocks}
 
 

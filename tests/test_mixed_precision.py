@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from collection import EVERY_STEP, MIXED, OPTIM, curve, execute, losses, start
+from collection import EVERY_STEP, MIXED, OPTIM, curve, execute, finished, losses
 
 ONCE = ("range(3)", "range(1)")  # the speed is not looked at
 
@@ -112,7 +112,7 @@ def test_speed_compares_float32_with_bfloat16(trained):
 
 def test_predictions_in_bfloat16_end_above_the_rounding_of_the_targets(trained):
     """The run is the one that the README shows."""
-    text = start((MIXED,)).result().stdout
+    text = finished((MIXED,)).stdout
     best = float(re.search(r"^y rounded  bfloat16 (\S+)", text, re.MULTILINE)[1])
     y = trained[0]["y"]
     assert best == pytest.approx((rounded(y) - y).square().sum().item(), rel=1e-3)

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from collection import curve, execute, losses, start
+from collection import curve, execute, finished, losses
 
 COMPARE = "optim/compare_optimizers.py"
 GROUPS = "optim/parameter_groups.py"
@@ -22,7 +22,7 @@ def compare():
 @pytest.fixture(scope="module")
 def rows():
     """What the README's run prints: {name: (learning rate, steps, memory)}."""
-    found = ROW.findall(start((COMPARE,)).result().stdout)
+    found = ROW.findall(finished((COMPARE,)).stdout)
     return {name: (float(r), int(n), float(m)) for name, r, n, m in found}
 
 
@@ -256,7 +256,7 @@ def test_rates_follow_the_formula_at_every_step():
 
 
 def test_rates_are_printed_beside_the_loss():
-    out = start((GROUPS,)).result().stdout
+    out = finished((GROUPS,)).stdout
     rates = re.findall(r"^step +(\d+)  loss \S+  lr (.+)$", out, re.MULTILINE)
     assert [int(step) for step, _ in rates] == list(losses(out))
     for step, line in rates:

@@ -11,7 +11,7 @@ from pydoc_data.topics import topics
 import numpy as np
 import pytest
 import torch
-from collection import ROOT, execute, losses, start
+from collection import ROOT, execute, finished, losses
 from test_bad_input_gets_one_line import assert_one_line
 
 ELMAN = "rnn/elman_rnn.py"
@@ -461,7 +461,7 @@ def test_count_of_the_same_is_exact(lengths):
 @pytest.mark.parametrize("command", [(LENGTHS, "--time")], ids=" ".join)
 def test_time_is_added_to_the_same_table(run):
     assert (run.returncode, run.stderr) == (0, "")
-    table = start((LENGTHS,)).result().stdout
+    table = finished((LENGTHS,)).stdout
     assert run.stdout.startswith(table)
     added = run.stdout.removeprefix(table).splitlines()
     assert [line.split()[0] for line in added] == ["alone", "packed", "padded"]

@@ -8,11 +8,11 @@ from collection import (
     DEVICES,
     SCRIPTS,
     can_fork,
+    finished,
     losses,
     options,
     short,
     source,
-    start,
 )
 
 SHORT = [short(script) for script in SCRIPTS]
@@ -48,7 +48,7 @@ def progress(text):
 
 @pytest.mark.parametrize("command", [words[:1] for words in STEPPING], ids=" ".join)
 def test_a_longer_run_begins_with_the_same_lines(run, command):
-    again = progress(start(short(command[0])).result().stdout)
+    again = progress(finished(short(command[0])).stdout)
     assert progress(run.stdout)[: len(again)] == again
 
 
@@ -67,9 +67,8 @@ def test_prints_the_same_losses_on_every_device(device):
     if not getattr(torch, device).is_available():
         pytest.skip(f"there is no {device} here")
     scripts = [script for script in SCRIPTS if "--device" in options(script)]
-    runs = {script: start(short(script, device)) for script in scripts}
     for script in scripts:
-        run, on_cpu = runs[script].result(), start(short(script)).result()
+        run, on_cpu = finished(short(script, device)), finished(short(script))
         assert (run.returncode, run.stderr) == (0, ""), script
         if "Dropout(" not in source(script):  # the device draws by itself what to drop
             found = losses(run.stdout)
