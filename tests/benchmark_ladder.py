@@ -94,9 +94,6 @@ def sources(wanted):
         if not importlib.util.find_spec(module):
             line = f"import {module}"
             texts = {name: text for name, text in texts.items() if line not in text}
-    unknown = [name for name in wanted if name not in texts]
-    if unknown:
-        raise SystemExit(f"no such rung: {unknown[0]!r}; there are {list(texts)}")
     floor = next(iter(texts))
     return {n: texts[n] for n in texts if not wanted or n in wanted or n == floor}
 
@@ -215,11 +212,23 @@ def draw(rows, file):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        usage=argparse.SUPPRESS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("rungs", nargs="*", help="default: all")
     parser.add_argument("--sizes", type=int, nargs="+", default=[100])
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
+    known = list(sources([]))
+    for name in args.rungs:
+        if name not in known:
+            parser.error(f"no such rung: {name!r}; there are {known}")
+    if min(args.sizes) < 1:
+        parser.error("argument --sizes: must be 1 or more")
+    if args.plot and not (args.plot.suffix == ".png" and args.plot.parent.is_dir()):
+        parser.error("argument --plot: must be a .png in a folder that exists")
     texts = sources(args.rungs)
     runs = [(size, 1) for size in args.sizes] + [(args.sizes[0], os.cpu_count())]
     results = [measure(texts, *run) for run in runs]

@@ -144,7 +144,24 @@ def test_run(quick, monkeypatch, capsys, tmp_path):
         assert json.loads(image.text["Description"]) == [head, floor, [name, *cells]]
 
 
-def test_unknown_rung(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["benchmark", "nn/nothing.py"])
-    with pytest.raises(SystemExit, match=r"^no such rung: 'nn/nothing.py'; there are"):
+@pytest.mark.parametrize(
+    "words, what",
+    [
+        (["nn/nothing.py"], "no such rung: 'nn/nothing.py'; there are "),
+        (["--sizes", "100", "0"], "argument --sizes: must be 1 or more"),
+        (
+            ["--plot", "no/folder/new.png"],
+            "argument --plot: must be a .png in a folder",
+        ),
+        (["--plot", "README.md"], "argument --plot: must be a .png in a folder"),
+    ],
+)
+def test_wrong_option_gets_one_line_before_anything_is_measured(
+    words, what, monkeypatch, capsys
+):
+    monkeypatch.setattr(sys, "argv", ["benchmark", *words])
+    with pytest.raises(SystemExit) as exit:
         benchmark.main()
+    assert exit.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert what in line
