@@ -4,6 +4,7 @@ import ast
 import contextlib
 import functools
 import importlib.util
+import inspect
 import io
 import linecache
 import os
@@ -52,6 +53,20 @@ SECONDS = 300
 # real environment away under its feet.
 ENVIRONMENT = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 POOL = ThreadPoolExecutor(max_workers=os.cpu_count())
+
+
+def cached(function):
+    """Return function with a cache in which f(1) and f(1, real=False) are one call."""
+    signature = inspect.signature(function)
+    call = functools.cache(function)
+
+    @functools.wraps(function)
+    def bound(*args, **options):
+        arguments = signature.bind(*args, **options)
+        arguments.apply_defaults()
+        return call(*arguments.args, **arguments.kwargs)
+
+    return bound
 
 
 def source(script):
@@ -142,7 +157,7 @@ def _run(command, real):
         return done
 
 
-@functools.cache
+@cached
 def start(command, real=False):
     """Start (script, option, ...) as a reader does and return a Future.
 
@@ -154,7 +169,7 @@ def start(command, real=False):
     return POOL.submit(_run, command, real)
 
 
-@functools.cache
+@cached
 def finished(command, real=False):
     """Return what comes of start(); if it is still waiting its turn, run it now."""
     future = start(command, real)
@@ -208,7 +223,7 @@ IN_FLOAT64 = [
 ]
 
 
-@functools.cache
+@cached
 def curve(script, *edits, steps=500, threads=1, dtype=torch.float32):
     """Return the losses of all steps as a float64 tensor, in full precision.
 

@@ -1,6 +1,7 @@
 """Processes that share a network run at the same time, and none outlives an error."""
 
 import copy
+import functools
 import importlib
 import os
 import re
@@ -8,9 +9,10 @@ import signal
 import sys
 import threading
 
+import forked
 import pytest
 import torch
-from collection import HOGWILD, ROOT, finished, losses, short
+from collection import HOGWILD, ROOT, finished, losses
 
 sys.path.insert(0, str(ROOT / "advanced"))  # spawn hands it on to the processes
 hogwild = importlib.import_module("hogwild_cnn")
@@ -23,7 +25,7 @@ COUNTER = re.compile(r"processes (\d)  counter (\d+) of (\d+)")
 @pytest.fixture(scope="module")
 def output():
     """What the script prints; the tests of the README look at the same run."""
-    return finished(short(HOGWILD)).stdout
+    return finished((HOGWILD,)).stdout
 
 
 def test_processes_run_at_the_same_time(output):
@@ -165,6 +167,14 @@ class SecondFails(torch.nn.Module):
         return x * self.weight
 
 
+@pytest.fixture
+def _forked(monkeypatch):
+    """The processes are forked from one that has imported torch, which takes long."""
+    if forked.CAN_FORK:
+        start = functools.partial(hogwild.mp.start_processes, start_method="forkserver")
+        monkeypatch.setattr(hogwild.mp, "spawn", start)
+
+
 def ends_with(spawned, *arguments):
     """Train with arguments, which has to fail; return what the script exits with."""
     with pytest.raises(SystemExit) as exit:
@@ -177,6 +187,7 @@ def assert_none_is_alive(context):
     assert [process.is_alive() for process in context.processes] == [False, False]
 
 
+@pytest.mark.usefixtures("_forked")
 def test_a_process_that_raises_ends_the_others(spawned, tmp_path):
     message = ends_with(spawned, SecondFails(str(tmp_path / "first")), *task(), 1)
     assert message.startswith("error: -- Process ")
@@ -202,6 +213,7 @@ def started(spawned, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+@pytest.mark.usefixtures("_forked")
 def test_a_process_that_is_killed_ends_the_others(spawned, started):
     started.append(lambda context: os.kill(context.pids()[1], signal.SIGKILL))
     message = ends_with(spawned, hogwild.make_net(), *task(), 1)
@@ -209,11 +221,20 @@ def test_a_process_that_is_killed_ends_the_others(spawned, started):
     assert_none_is_alive(spawned[0])
 
 
+@pytest.fixture
+def _ctrl_c():
+    """Ctrl-C is heard, though a program in the background is started deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_forked", "_ctrl_c")
 def test_ctrl_c_ends_all(spawned, started):
     """The processes are daemons, which end when the one that has started them does."""
 
     def interrupt(context):
-        context.join = lambda: signal.raise_signal(signal.SIGINT)
+        context.join = lambda: signal.raise_signal(signal.SIGINT) or "not interrupted"
 
     started.append(interrupt)
     assert ends_with(spawned, hogwild.make_net(), *task(), 1) == 130

@@ -202,8 +202,13 @@ MISTAKES = [
 
 @pytest.mark.parametrize("script, right, wrong", MISTAKES)
 def test_a_mistake_in_a_script_would_be_seen(script, right, wrong):
-    """The bounds above are tight enough: each of these edits goes beyond them."""
+    """The bounds above are tight enough: each of these edits goes beyond them.
+
+    What goes beyond them in 100 steps does so in 500.
+    """
     eps = torch.finfo(torch.float32).eps
-    reference = curve(NUMPY if script in FAMILY_A else script)
+    reference = curve(NUMPY if script in FAMILY_A else script)[:100]
     with pytest.raises((AssertionError, RuntimeWarning), match="tensor|overflow"):
-        assert_same_losses(curve(script, (right, wrong)), reference, 16 * eps)
+        assert_same_losses(
+            curve(script, (right, wrong), steps=100), reference, 16 * eps
+        )
