@@ -52,7 +52,8 @@ SECONDS = 300
 # A copy: a variable that is set in this process while another one starts would move the
 # real environment away under its feet.
 ENVIRONMENT = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-POOL = ThreadPoolExecutor(max_workers=os.cpu_count())
+POOL = ThreadPoolExecutor(max_workers=max(1, os.cpu_count() - 1))
+STARTED = []
 
 
 def cached(function):
@@ -166,14 +167,19 @@ def start(command, real=False):
     longer than most scripts, so they are forked where that changes nothing, unless real
     is true.
     """
+    STARTED.append((command, real))
     return POOL.submit(_run, command, real)
 
 
 @cached
 def finished(command, real=False):
-    """Return what comes of start(); if it is still waiting its turn, run it now."""
+    """Return what comes of start(). This process is not idle while others run."""
     future = start(command, real)
-    return _run(command, real) if future.cancel() else future.result()
+    if future.cancel():  # it was still waiting its turn
+        return _run(command, real)
+    while STARTED and not future.done():
+        finished(*STARTED.pop())
+    return future.result()
 
 
 def losses(text):

@@ -10,10 +10,13 @@ from collection import POOL, finished, skip_if_missing, start
 
 
 def pytest_collection_modifyitems(items):
-    """Put files with tests that wait for runs last: the others need this process."""
-    waiting = {item.path for item in items if hasattr(item.module, "finished")}
-    waiting |= {item.path for item in items if "run" in item.fixturenames}
-    items.sort(key=lambda item: item.path in waiting)
+    """Put the tests that wait for runs last: the others need this process."""
+
+    def waits(item):
+        runs = not {"run", "real_run"}.isdisjoint(item.fixturenames)
+        return runs, hasattr(item.module, "finished")
+
+    items.sort(key=waits)
 
 
 def pytest_collection_finish(session):

@@ -12,6 +12,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 import warnings
 from multiprocessing.connection import wait
 
@@ -256,15 +257,27 @@ def torchrun(word, changes, *more):
     )
 
 
-def ended(agent):
-    """Return what torchrun has printed; if it takes too long, all its processes end."""
+def end(agent):
+    """End a torchrun that is still there; return its output and its errors."""
+    agent.terminate()  # it ends its processes as well
     try:
-        output, errors = agent.communicate(timeout=SECONDS / 3)
-    finally:
-        agent.terminate()  # it ends its processes as well
-        agent.communicate()
-    assert agent.returncode == 0, errors
-    return output
+        return agent.communicate(timeout=20)
+    except subprocess.TimeoutExpired:  # it has none left and waits for other machines
+        agent.kill()
+        return agent.communicate()
+
+
+def ended(*agents):
+    """Return what each torchrun has printed, once all have ended as they should."""
+    limit = time.monotonic() + SECONDS / 3
+    while None in [agent.poll() for agent in agents] and time.monotonic() < limit:
+        if any(agent.returncode for agent in agents):
+            break
+        time.sleep(0.1)
+    codes = [agent.returncode for agent in agents]
+    outputs, errors = zip(*map(end, agents), strict=True)
+    assert codes == [0] * len(agents), "\n".join(errors)
+    return outputs
 
 
 def test_torchrun_starts_killed_processes_again_and_no_loss_is_another(tmp_path):
@@ -278,7 +291,7 @@ def test_torchrun_starts_killed_processes_again_and_no_loss_is_another(tmp_path)
     copy = tmp_path / "copy_of_script.py"
     copy.write_text(edited(source(FSDP), more_often, crash), encoding="utf-8")
     changes = {FSDP: str(copy), "shares": str(tmp_path / "shares")}
-    output = ended(torchrun("--max-restarts", changes, "--steps", "10"))
+    (output,) = ended(torchrun("--max-restarts", changes, "--steps", "10"))
     ((unbroken, _), _) = together(2, FSDP, more_often, argv=["--steps", "10"])
     first, *steps = unbroken.splitlines()
     assert len(steps) == 3
@@ -296,7 +309,7 @@ def test_two_machines_print_the_losses_of_numpy():
     changes = {"first.example.com:29400": f"localhost:{store.port}", "8": "1"}
     more = "--steps", "50"
     agents = [torchrun("--rdzv-endpoint", changes, *more) for _ in range(2)]
-    outputs = [ended(agent) for agent in agents]
+    outputs = ended(*agents)
     assert outputs.count("") == 1
     found = losses("".join(outputs))
     expected = curve(NUMPY)[torch.tensor(list(found)) - 1]
