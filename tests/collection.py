@@ -74,6 +74,7 @@ def source(script):
     return (ROOT / script).read_text(encoding="utf-8")
 
 
+@functools.cache
 def options(script):
     """Return {name: its type, or None} for the options in the script's CLI block.
 
@@ -94,9 +95,10 @@ def options(script):
 
 def can_fork(script):
     """Whether a fork loses nothing: no processes, no settings before the import."""
-    special = r"__main__|os\.environ|torch\.distributed"
-    has_torch = "import torch" in source(script)
-    return forked.CAN_FORK and has_torch and not re.search(special, source(script))
+    text = source(script)
+    processes = re.search(r"__main__|torch\.distributed", text)
+    settings = "os.environ[" in text.partition("import torch")[0]
+    return forked.CAN_FORK and "torch" in text and not (processes or settings)
 
 
 def short(script, device="cpu"):

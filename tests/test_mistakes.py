@@ -33,7 +33,9 @@ each_script = pytest.mark.parametrize("script", MISTAKES)
 
 
 def text_of(script, name):
-    return ast.get_source_segment(source(script), functions(script)[name])
+    node = functions(script)[name]
+    lines = source(script).splitlines()
+    return "\n".join(lines[i] for i in range(node.lineno - 1, node.end_lineno))
 
 
 # These fork, or take seconds: the run of the whole script is enough.

@@ -1,6 +1,7 @@
 """Every script runs as a reader runs it: without a complaint, the same each time."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -53,12 +54,16 @@ def test_a_longer_run_begins_with_the_same_lines(run, command):
 
 
 # A few, as starting all of them takes a minute.
-FORKED = [words for words in STEPPING if "two_layer_net" in words[0]][::2]
+FORKED = [words for words in STEPPING if "two_layer_net" in words[0]][1::2]
 
 
 @pytest.mark.parametrize("command", FORKED, ids=" ".join)
 def test_a_fork_and_a_process_of_its_own_print_the_same(run, real_run):
-    assert vars(run) | {"args": None} == vars(real_run) | {"args": None}
+    """Only the seconds that a script has measured may differ."""
+    same = [vars(done) | {"args": None} for done in (run, real_run)]
+    for done in same:
+        done["stdout"] = re.sub(r"(?<=seconds )\S+", "?", done["stdout"])
+    assert same[0] == same[1]
 
 
 @pytest.mark.parametrize("device", DEVICES[1:])
