@@ -60,7 +60,7 @@ def save(folder, step, model, optimizer):
             shutil.rmtree(old)
 
 
-devices = [d for d in ("cpu", "cuda", "mps", "xpu") if getattr(torch, d).is_available()]
+devices = [d for d in ("cpu", "cuda", "xpu") if getattr(torch, d).is_available()]
 parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
 parser.add_argument("--steps", type=int, default=200, help="default: %(default)s")
 parser.add_argument("--device", choices=devices, default="cpu", help="default: cpu")

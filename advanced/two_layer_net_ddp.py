@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-devices = [d for d in ("cpu", "cuda", "mps", "xpu") if getattr(torch, d).is_available()]
+devices = [d for d in ("cpu", "cuda", "xpu") if getattr(torch, d).is_available()]
 parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
 parser.add_argument("--steps", type=int, default=500, help="default: %(default)s")
 parser.add_argument("--batch", choices=["64", "256", "1024", "4096"], default="64")
@@ -19,12 +19,10 @@ parser.add_argument("--device", choices=devices, default="cpu", help="default: c
 args = parser.parse_args()
 if args.steps < 1:
     parser.error("argument --steps: must be 1 or more")
-
 # Meet the other processes. Without torchrun there is this one alone, with rank 0.
 alone = {"store": dist.HashStore(), "rank": 0, "world_size": 1}
 dist.init_process_group(**{} if dist.is_torchelastic_launched() else alone)
 rank, world = dist.get_rank(), dist.get_world_size()
-# Inputs, targets and initial weights come from a seeded standard normal distribution.
 N, D_in, H, D_out = int(args.batch), 1000, 100, 10  # batch, input, hidden, output size
 randn = np.random.default_rng(0).standard_normal
 x = torch.tensor(randn((N, D_in), np.float32), device=args.device)
@@ -38,7 +36,9 @@ model = torch.nn.Sequential(
     torch.nn.ReLU(),
     torch.nn.Linear(H, D_out, bias=False),
 ).to(args.device)
-model.load_state_dict({"0.weight": w1.T, "2.weight": w2.T})
+with torch.no_grad():
+    model[0].weight.copy_(w1.T)
+    model[2].weight.copy_(w2.T)
 model = torch.nn.parallel.DistributedDataParallel(model)
 learning_rate = 1e-6 * 64 / N * world  # world: DDP takes the mean where we need the sum
 start = time.perf_counter()

@@ -60,7 +60,9 @@ def test_cli_block_is_the_same_everywhere(script):
         if needed and (options(script) or "args" not in line):
             place = text.index(line, place)
     if "--device" in options(script):
-        assert DEVICES in text
+        # There is no backend by which processes could exchange tensors on mps.
+        gone = '"mps", ' if "torch.distributed" in text else ""
+        assert DEVICES.replace(gone, "") in text
 
 
 @each_script

@@ -329,6 +329,8 @@ def test_two_machines_print_the_losses_of_numpy():
     [
         (DDP, ["--batch", "65"], "--batch: invalid choice: '65'"),
         (DDP, ["--batch", "-5"], "--batch: invalid choice: '-5'"),
+        (DDP, ["--device", "mps"], "--device: invalid choice: 'mps'"),
+        (FSDP, ["--device", "mps"], "--device: invalid choice: 'mps'"),
         (FSDP, ["--checkpoint"], "--checkpoint: expected one argument"),
         (FSDP, ["--checkpoint", "file"], "--checkpoint: cannot go on from there"),
         (FSDP, ["--checkpoint", "no/folder"], "--checkpoint: cannot go on from there"),
@@ -337,6 +339,7 @@ def test_two_machines_print_the_losses_of_numpy():
 )
 def test_wrong_option(script, wrong, what, capfd, caplog, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.mps, "is_available", lambda: True)
     (tmp_path / "file").write_text("precious")
     (tmp_path / "foreign/step-7").mkdir(parents=True)
     (tmp_path / "foreign/step-7/.metadata").write_text("precious")

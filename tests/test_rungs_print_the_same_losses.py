@@ -187,7 +187,7 @@ MISTAKES = [
     (SEQUENTIAL, "    torch.nn.ReLU(),\n", "    torch.nn.Tanh(),\n"),
     (SEQUENTIAL, "model[2].weight.copy_(w2.T)", "pass"),
     (DDP, "model.zero_grad()", "pass"),
-    (DDP, 'load_state_dict({"0.weight": w1.T, "2.weight": w2.T})', "requires_grad_()"),
+    (DDP, "model[0].weight.copy_(w1.T)", "pass"),
     (TENSORFLOW, "tf.nn.relu", "tf.nn.leaky_relu"),
     (TF_FUNCTION, "tf.nn.relu", "tf.nn.leaky_relu"),
     (COMPILE, "* (h > 0)", ""),
