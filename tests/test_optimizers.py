@@ -177,7 +177,7 @@ def test_best_rate_is_the_best(name, compare, rows):
 
     best = min(range(-6, 2), key=steps)
     assert f"{10 ** (best / 2):.1e}" == f"{rows[name][0]:.1e}"
-    assert steps(best) == pytest.approx(rows[name][1], abs=1)
+    assert steps(best) == rows[name][1]
 
 
 def share(t):
