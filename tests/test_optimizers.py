@@ -160,6 +160,12 @@ def test_memory_is_what_the_rules_keep(rows):
     assert found == pytest.approx(MEMORY | shares, abs=0.006)
 
 
+def test_time_is_a_multiple_of_that_of_sgd():
+    """Muon, the last, multiplies matrices fifteen times more for each weight."""
+    times = re.findall(r"relative time (\S+)", finished((COMPARE,)).stdout)
+    assert times[0] == "1.0" and float(times[-1]) > 1.5
+
+
 def test_best_rates_differ_and_lie_within_the_rates_tried(rows):
     rates = [rate for rate, _, _ in rows.values()]
     assert len(rates) == 12
