@@ -5,8 +5,14 @@ import os
 # One thread in this process, like in the others: set before NumPy is imported.
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
+import forked
 import pytest
 from collection import POOL, finished, skip_if_missing, start
+
+
+def pytest_configure(config):
+    if not config.option.collectonly:
+        forked.prepare()
 
 
 def pytest_collection_modifyitems(items):

@@ -16,6 +16,14 @@ if CAN_FORK:
     )
 
 
+def prepare():
+    """Let the server begin its imports, while this process does something else."""
+    if CAN_FORK:
+        from multiprocessing import forkserver
+
+        forkserver.ensure_running()
+
+
 def _main(command, folder, outputs):
     os.chdir(folder)
     names = [os.devnull, *outputs]
