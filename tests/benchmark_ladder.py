@@ -20,7 +20,6 @@ than all else that is not a matrix product.
 import argparse
 import ast
 import importlib.metadata
-import importlib.util
 import json
 import multiprocessing
 import os
@@ -30,6 +29,7 @@ import statistics
 import sys
 from pathlib import Path
 
+import apart
 from readme import README
 from readme import rows as rungs_and_neighbours
 
@@ -91,7 +91,7 @@ def sources(wanted):
         "JAX, jit": HEAD + JAX,
     }
     for module in ("jax", "tensorflow"):
-        if not importlib.util.find_spec(module):
+        if not apart.installed(module):
             line = f"import {module}"
             texts = {name: text for name, text in texts.items() if line not in text}
     floor = next(iter(texts))
@@ -235,7 +235,7 @@ def main():
     versions = [f"Python {platform.python_version()}"] + [
         f"{name} {importlib.metadata.version(name)}"
         for name in ("torch", "numpy", "tensorflow", "jax")
-        if importlib.util.find_spec(name)
+        if apart.installed(name)
     ]
     print(f"{processor()}, {os.cpu_count()} cores; {', '.join(versions)}\n")
     rows = table(runs, results)

@@ -1,12 +1,8 @@
 """What every test needs: the scripts, a run of one, the losses that a run prints."""
 
 import ast
-import contextlib
 import functools
-import importlib.util
 import inspect
-import io
-import linecache
 import os
 import re
 import subprocess
@@ -14,8 +10,8 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from unittest import mock
 
+import apart
 import forked
 import pytest
 import torch
@@ -118,10 +114,13 @@ FAMILY_A = [
 ]
 
 
+def needs_tensorflow(script):
+    return "import tensorflow" in source(script)
+
+
 def skip_if_missing(script):
     """Skip the running test if its script needs TensorFlow, which is not installed."""
-    missing = importlib.util.find_spec("tensorflow") is None
-    if missing and "import tensorflow" in source(script):
+    if needs_tensorflow(script) and not apart.installed("tensorflow"):
         pytest.skip("TensorFlow is not installed: pip install tensorflow")
 
 
@@ -205,22 +204,36 @@ def edited(text, *edits):
 WITHOUT_CPP = ("@torch.compile\n", '@torch.compile(backend="aot_eager")\n')
 
 
+def prepared(script, edits, argv):
+    """Return the arguments of apart.execute() for an edited script."""
+    text = edited(source(script), *edits).replace(*WITHOUT_CPP)
+    return script, text, list(argv), str(ROOT / script)
+
+
 def execute(script, *edits, argv=("--steps", "1"), threads=1):
     """Execute an edited script in this process and return its variables."""
-    text = edited(source(script), *edits).replace(*WITHOUT_CPP)
-    # tf.function reads the source of what it traces: the edited one, not the file.
-    name = f"<{script}>"
-    linecache.cache[name] = len(text), None, text.splitlines(keepends=True), name
-    code = compile(text, name, "exec")
-    variables = {"__name__": "__main__", "__file__": str(ROOT / script)}
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
-        with mock.patch.object(sys, "argv", [script, *argv]):
-            exec(code, variables)  # noqa: S102
+        return apart.execute(*prepared(script, edits, argv))
     finally:
         torch.set_num_threads(before)
-    return variables
+
+
+def outcome(script, *edits, argv=(), threads=1):
+    """Execute an edited script and return (exit status, stdout, stderr).
+
+    One that needs TensorFlow is executed in another process than this one.
+    """
+    task = prepared(script, edits, argv)
+    if needs_tensorflow(script):
+        return apart.call(apart.outcome, *task)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        return apart.outcome(*task)
+    finally:
+        torch.set_num_threads(before)
 
 
 EVERY_STEP = [("t == 1 or t % 50 == 0", "True"), (":.4e}", ":.17e}")]
@@ -241,8 +254,10 @@ def curve(script, *edits, steps=500, threads=1, dtype=torch.float32):
         edits += tuple(edit for edit in IN_FLOAT64 if edit[0] in source(script))
     skip_if_missing(script)
     argv = "--steps", str(steps)
-    with contextlib.redirect_stdout(io.StringIO()) as output:
-        execute(script, *EVERY_STEP, *edits, argv=argv, threads=threads)
-    found = losses(output.getvalue())
+    code, output, errors = outcome(
+        script, *EVERY_STEP, *edits, argv=argv, threads=threads
+    )
+    assert code == 0, errors
+    found = losses(output)
     assert list(found) == list(range(1, steps + 1))
     return torch.tensor(list(found.values()), dtype=torch.float64)

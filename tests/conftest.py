@@ -1,13 +1,17 @@
 """Runs of scripts, shared by all tests that look at them."""
 
 import os
+import sys
 
 # One thread in this process, like in the others: set before NumPy is imported.
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
+import apart
 import forked
 import pytest
 from collection import POOL, finished, skip_if_missing, start
+
+sys.meta_path.insert(0, apart.NoTensorFlow())
 
 
 def pytest_configure(config):
@@ -37,6 +41,7 @@ def pytest_collection_finish(session):
 
 def pytest_sessionfinish():
     POOL.shutdown(cancel_futures=True)
+    apart.end()
 
 
 @pytest.fixture

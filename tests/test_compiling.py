@@ -15,6 +15,7 @@ from collection import (
     curve,
     execute,
     losses,
+    outcome,
     run_forked,
     run_python,
     skip_if_missing,
@@ -56,9 +57,8 @@ def test_the_whole_step_is_one_graph():
 @pytest.mark.parametrize("options, runs", [([], 1), (["--eager"], 3)])
 def test_tf_function_runs_python_once(options, runs):
     skip_if_missing(TF_FUNCTION)
-    with contextlib.redirect_stdout(io.StringIO()) as output:
-        execute(TF_FUNCTION, argv=["--steps", "3", *options])
-    assert f"Python ran {runs} times in 3 steps" in output.getvalue()
+    _, output, _ = outcome(TF_FUNCTION, argv=["--steps", "3", *options])
+    assert f"Python ran {runs} times in 3 steps" in output
 
 
 def test_tensorflow_in_eager_mode_prints_the_losses_of_its_graph():
