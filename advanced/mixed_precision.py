@@ -6,12 +6,12 @@ float32. Watch where the two losses part, then the dtypes, and the speed.
 """
 
 import argparse
+import time
 from functools import partial
 
 import numpy as np
 import torch
 from torch.nn.functional import linear
-from torch.utils.benchmark import Timer
 
 devices = [d for d in ("cpu", "cuda", "mps", "xpu") if getattr(torch, d).is_available()]
 parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
@@ -68,7 +68,14 @@ for name, tensor in tensors.items():
 size = 512 if args.device == "cpu" else 4096
 a = torch.randn(size, size, device=args.device)
 ways = partial(linear, a, a), partial(linear, a.bfloat16(), a.bfloat16())
-timers = [Timer("way()", globals={"way": way}) for way in ways]
-times = [[timer.timeit(1).mean for timer in timers] for _ in range(3)]
-float32, bfloat16 = map(min, zip(*times, strict=True))
+torch.set_num_threads(1)
+seconds = {way: [] for way in ways}
+for way in 5 * ways:
+    start = time.perf_counter()
+    way()
+    if args.device != "cpu":
+        torch.accelerator.synchronize()  # a GPU works on after the call returned
+    seconds[way].append(time.perf_counter() - start)
+# The fastest counts: the first call of each sets things up, others may be disturbed.
+float32, bfloat16 = (min(seconds[way]) for way in ways)
 print(f"product of {size} x {size} beside float32  speed {float32 / bfloat16:.2f}")

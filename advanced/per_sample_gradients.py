@@ -6,12 +6,12 @@ maps that over the batch. Watch for the sample that pulls harder than all others
 """
 
 import argparse
+import time
 from functools import partial
 
 import torch
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
-from torch.utils.benchmark import Timer
 
 devices = [d for d in ("cpu", "cuda", "mps", "xpu") if getattr(torch, d).is_available()]
 parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
@@ -79,7 +79,14 @@ print(f"loop over the samples  difference {difference:.0e}")
 
 # Measured in turns, with one thread.
 ways = partial(sample_grads, params, x, y), loop
-timers = [Timer("way()", globals={"way": way}) for way in ways]
-times = [[timer.timeit(1).mean for timer in timers] for _ in range(3)]
-vmap_time, loop_time = map(min, zip(*times, strict=True))
+torch.set_num_threads(1)
+seconds = {way: [] for way in ways}
+for way in 5 * ways:
+    start = time.perf_counter()
+    way()
+    if args.device != "cpu":
+        torch.accelerator.synchronize()  # a GPU works on after the call returned
+    seconds[way].append(time.perf_counter() - start)
+# The fastest counts: others may have been disturbed.
+vmap_time, loop_time = (min(seconds[way]) for way in ways)
 print(f"vmap beside the loop  speed {loop_time / vmap_time:.1f}")

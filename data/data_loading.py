@@ -22,12 +22,14 @@ from torch.utils.data import DataLoader, Dataset
 def read_image(path, size):
     """Return an image file of any kind as RGB bytes, an array (size, size, 3).
 
-    Raises ValueError with the name of the file if it is no image or a broken one.
+    Raises ValueError with the name of the file if it cannot be read.
     """
     try:
         with Image.open(path) as image:
             image.draft("RGB", (size, size))  # a JPEG is decoded no larger than needed
-            if image.mode.startswith("I"):  # 16 bits: keep the upper 8
+            if image.mode in ("I", "F"):
+                raise ValueError("32 bits for each pixel, where 8 or 16 are expected")
+            if image.mode.startswith("I;16"):  # keep the upper 8 of 16 bits
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             image = ImageOps.exif_transpose(image)  # turn photos the right way up
             if image.has_transparency_data:
@@ -35,7 +37,7 @@ def read_image(path, size):
                 image = Image.alpha_composite(paper, image.convert("RGBA"))
             return np.asarray(image.convert("RGB").resize((size, size)))
     except Exception as error:
-        raise ValueError(f"{path} is no image, or a broken one: {error}") from error
+        raise ValueError(f"cannot read {path}: {error}") from error
 
 
 class ImageFolder(Dataset):
@@ -47,12 +49,11 @@ class ImageFolder(Dataset):
 
     def __init__(self, folder, size):
         self.size = size
-        self.classes = sorted(path.name for path in folder.glob("*/"))
-        self.files = [
-            (path, label)
-            for label, name in enumerate(self.classes)
-            for path in sorted((folder / name).glob("[!.]*"))
-        ]
+        # No hidden files and folders, nor the one that a Mac adds to a zip file.
+        paths = sorted(folder.glob("[!.]*/[!.]*"))
+        paths = [path for path in paths if path.parent.name != "__MACOSX"]
+        self.classes = sorted({path.parent.name for path in paths})
+        self.files = [(path, self.classes.index(path.parent.name)) for path in paths]
         if not self.files:
             raise ValueError(f"{folder} needs a folder of images for each class")
 
@@ -108,8 +109,14 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         if args.images is None:
             args.images = Path(temporary, "digits")
-            draw = Path(__file__).with_name("draw_images.py")
-            subprocess.run([sys.executable, draw, args.images], check=True)
+            draw = Path(__file__).resolve().with_name("draw_images.py")
+            command = [sys.executable, draw, args.images]
+            done = subprocess.run(
+                command, stderr=subprocess.PIPE, text=True, check=False
+            )
+            if done.returncode != 0:
+                reason = done.stderr.strip().rpartition("\n")[2]  # the last line
+                parser.error(f"{draw} has drawn no images: {reason}")
         try:
             show(ImageFolder(args.images, size=28), args.start_method)
         except ValueError as error:

@@ -21,21 +21,21 @@ args = parser.parse_args()
 for name, least in (("count", 1), ("size", 8), ("seed", 0)):
     if getattr(args, name) < least:
         parser.error(f"argument --{name}: must be {least} or more")
+names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 try:
     args.out.mkdir(parents=True, exist_ok=True)
     if any(args.out.iterdir()):
         parser.error(f"argument out: {args.out} is not empty; name a new folder")
+    for name in names:
+        (args.out / name).mkdir()
 except OSError as error:
     parser.error(f"argument out: {error}")
 
 # One generator for everything: the same seed draws the same images.
-names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 rng = np.random.default_rng(args.seed)
 # The font comes with Pillow and can be had in any size.
 fonts = [ImageFont.load_default(args.size * scale) for scale in (0.6, 0.7, 0.8, 0.9)]
 for digit, name in enumerate(names):
-    folder = args.out / name
-    folder.mkdir()
     for i in range(args.count):
         # Dark paper and light ink; the middle of the digit is near that of the image.
         paper, ink = rng.integers(0, 110, 3), rng.integers(146, 256, 3)
@@ -50,8 +50,11 @@ for digit, name in enumerate(names):
         )
         # Noise is added in floats, since bytes would wrap around at 0 and 255.
         noisy = np.asarray(image) + rng.normal(0, 20, (args.size, args.size, 3))
-        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(
-            folder / f"{i:03}.png"
-        )
+        image = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+        file = args.out / name / f"{i:03}.png"
+        try:
+            image.save(file)
+        except OSError as error:
+            parser.error(f"cannot write {file}: {error}")
 print(f"images  {len(names) * args.count}")
 print(f"classes  {' '.join(names)}")

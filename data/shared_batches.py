@@ -19,6 +19,16 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 
+def read_image(path, size):
+    """Return an image file as RGB bytes, an array (*size, 3)."""
+    with Image.open(path) as image:
+        if image.mode in ("I", "F"):
+            raise ValueError("32 bits for each pixel, where 8 or 16 are expected")
+        if image.mode.startswith("I;16"):  # keep the upper 8 of 16 bits
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        return np.asarray(image.convert("RGB").resize(size))
+
+
 class Batches(Sampler):
     """The tasks of an epoch, (slot, indices of the images), in shuffled order."""
 
@@ -43,7 +53,9 @@ class SharedImages(Dataset):
     """
 
     def __init__(self, folder, size, slots, batch_size, send=False):
-        self.files = sorted(folder.glob("[!.]*/[!.]*"))
+        # No hidden files and folders, nor the one that a Mac adds to a zip file.
+        files = sorted(folder.glob("[!.]*/[!.]*"))
+        self.files = [file for file in files if file.parent.name != "__MACOSX"]
         self.classes = sorted({file.parent.name for file in self.files})
         if not self.files:
             raise ValueError(f"{folder} needs a folder of images for each class")
@@ -56,11 +68,9 @@ class SharedImages(Dataset):
         pixels = self.buffers[slot].numpy()  # (N, size, size, 3)
         for k, i in enumerate(indices):
             try:
-                with Image.open(self.files[i]) as image:
-                    image = image.convert("RGB").resize(pixels.shape[1:3])
-                    pixels[k] = np.asarray(image)
+                pixels[k] = read_image(self.files[i], pixels.shape[1:3])
             except Exception as error:
-                raise ValueError(f"{self.files[i]} is no image: {error}") from error
+                raise ValueError(f"cannot read {self.files[i]}: {error}") from error
         labels = [self.classes.index(self.files[i].parent.name) for i in indices]
         return (pixels[: len(indices)] if self.send else slot), labels
 
@@ -103,9 +113,15 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         if args.images is None:
             args.images = Path(temporary, "digits")
-            draw = [sys.executable, Path(__file__).with_name("draw_images.py")]
-            draw += [args.images, "--size", "224", "--count", "20"]
-            subprocess.run(draw, check=True)
+            draw = Path(__file__).resolve().with_name("draw_images.py")
+            options = ["--size", "224", "--count", "20"]
+            command = [sys.executable, draw, args.images, *options]
+            done = subprocess.run(
+                command, stderr=subprocess.PIPE, text=True, check=False
+            )
+            if done.returncode != 0:
+                reason = done.stderr.strip().rpartition("\n")[2]  # the last line
+                parser.error(f"{draw} has drawn no images: {reason}")
         for send in (True, False):
             try:
                 loader = make_loader(args.images, 224, send=send)

@@ -5,10 +5,13 @@ accuracy there tells what the network has learned beyond the examples it was sho
 """
 
 import argparse
+import contextlib
+import io
 import os
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +32,9 @@ parser.add_argument("--classify", nargs=2, metavar=("NETWORK", "IMAGE"))
 args = parser.parse_args()
 if args.epochs < 1:
     parser.error("argument --epochs: must be 1 or more")
-for file in (args.plot, args.save):
-    if file and (file.is_dir() or not os.access(file.absolute().parent, os.W_OK)):
+for file in filter(None, (args.plot, args.save)):
+    writable = os.access(f"{file.parent}/", os.W_OK)
+    if not writable or (file.exists() and not file.is_file()):
         parser.error(f"cannot write {file}: name a file in a folder that exists")
 
 
@@ -39,13 +43,15 @@ def read_image(path, size=32):
     try:
         with Image.open(path) as image:
             image.draft("RGB", (size, size))
-            if image.mode.startswith("I"):  # 16 bits: keep the upper 8
+            if image.mode in ("I", "F"):
+                raise ValueError("32 bits for each pixel, where 8 or 16 are expected")
+            if image.mode.startswith("I;16"):  # keep the upper 8 of 16 bits
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             image = ImageOps.exif_transpose(image).convert("RGBA").resize((size, size))
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
             return torch.tensor(np.array(image.convert("RGB"))).permute(2, 0, 1)
-    except Exception as error:  # noqa: BLE001
-        parser.error(f"{path} is no image, or a broken one: {error}")
+    except Exception as error:  # noqa: BLE001, as a broken file can raise anything
+        parser.error(f"cannot read {path}: {error}")
 
 
 def make_net(classes):
@@ -59,22 +65,34 @@ def make_net(classes):
 
 
 if args.classify:
+    file, image = args.classify
     try:
-        saved = torch.load(args.classify[0], weights_only=True)
+        # torch.load itself does not look at the checksums.
+        if zipfile.ZipFile(file).testzip() is not None:
+            parser.error(f"{file} is damaged")
+        # The training may have been on a GPU that this computer does not have.
+        saved = torch.load(file, map_location="cpu", weights_only=True)
         net = make_net(len(saved["classes"])).eval()
         net.load_state_dict(saved["net"])
-    except Exception:  # noqa: BLE001
-        parser.error(f"{args.classify[0]} is not a file that --save has written")
-    scores = net(read_image(args.classify[1])[None].float()).softmax(1)[0]
+    except Exception:  # noqa: BLE001, as a foreign file can raise anything
+        parser.error(f"{file} is not a file that --save has written")
+    scores = net(read_image(image)[None].float()).softmax(1)[0]
     print(f"{saved['classes'][scores.argmax()]}  probability {scores.max().item():.4f}")
     parser.exit()  # nothing to train
 
 with tempfile.TemporaryDirectory() as temporary:
     if args.images is None:
         args.images = Path(temporary, "digits")
-        draw = Path(__file__).with_name("draw_images.py")
-        subprocess.run([sys.executable, draw, args.images], check=True)
+        draw = Path(__file__).resolve().with_name("draw_images.py")
+        command = [sys.executable, draw, args.images]
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode != 0:
+            reason = done.stderr.strip().rpartition("\n")[2]  # the last line says it
+            parser.error(f"{draw} has drawn no images: {reason}")
+
+    # No hidden files and folders, nor the one that a Mac adds to a zip file.
     files = sorted(args.images.glob("[!.]*/[!.]*"))
+    files = [file for file in files if file.parent.name != "__MACOSX"]
     classes = sorted({file.parent.name for file in files})
     if len(classes) < 2 or len(files) < 10:
         parser.error(f"{args.images} needs two folders or more, with 10 images in all")
@@ -104,10 +122,18 @@ for epoch in range(1, args.epochs + 1):
         scores = torch.cat([net(x.float()) for x in images[held_out].split(256)])
     accuracy = (scores.argmax(1) == labels[held_out]).float().mean().item()
     print(f"epoch {epoch:4d}  loss {total / len(shown):.4e}  accuracy {accuracy:.4f}")
-if args.save:  # beside it first, so that a crash leaves an older file as it was
-    unfinished = args.save.with_name(args.save.name + ".tmp")
-    torch.save({"classes": classes, "net": net.state_dict()}, unfinished)
-    unfinished.replace(args.save)
+if args.save:
+    # Beside it first, so that a full disk or a crash leaves an older file as it was.
+    unfinished = args.save.with_name(args.save.name + ".unfinished")
+    stream = io.BytesIO()  # in memory: only Python itself says that a disk is full
+    torch.save({"classes": classes, "net": net.state_dict()}, stream)
+    try:
+        unfinished.write_bytes(stream.getvalue())
+        os.replace(unfinished, args.save)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        parser.error(f"cannot write {args.save}: {error}")
 if args.plot:
     from matplotlib.figure import Figure
 
@@ -117,4 +143,8 @@ if args.plot:
         axes.imshow(images[i].permute(1, 2, 0).numpy(force=True))
         axes.axis("off")
     names = " ".join(axes.get_title() for axes in figure.axes)
-    figure.savefig(args.plot, dpi=50, format="png", metadata={"Description": names})
+    metadata = {"Description": names}
+    try:
+        figure.savefig(args.plot, dpi=50, format="png", metadata=metadata)
+    except OSError as error:
+        parser.error(f"cannot write {args.plot}: {error}")

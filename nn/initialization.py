@@ -25,9 +25,10 @@ parser.add_argument("--plot", metavar="FILE.png", type=Path, help="draw the tabl
 args = parser.parse_args()
 if args.steps < 1:
     parser.error("argument --steps: must be 1 or more")
-folder = f"{args.plot.parent}/" if args.plot else "."
-if args.plot and (args.plot.suffix != ".png" or not os.access(folder, os.W_OK)):
-    parser.error("argument --plot: must be a .png in a folder that takes files")
+if args.plot:
+    writable = os.access(f"{args.plot.parent}/", os.W_OK)
+    if args.plot.suffix != ".png" or args.plot.is_dir() or not writable:
+        parser.error("argument --plot: must be a .png in a folder that takes files")
 
 # Inputs and targets come from a standard normal distribution.
 N, D_in, H, D_out = 64, 1000, 100, 10  # batch, input, hidden and output size
@@ -109,4 +110,7 @@ if args.plot:
             axes.text(j, i, cell, ha="center", va="center")
     figure.colorbar(image, label=f"loss after {args.steps} steps")
     # The table goes into the file as text, too, for programs to read.
-    figure.savefig(args.plot, metadata={"Description": json.dumps(table)})
+    try:
+        figure.savefig(args.plot, metadata={"Description": json.dumps(table)})
+    except OSError as error:
+        parser.error(f"cannot write {args.plot}: {error}")

@@ -25,9 +25,10 @@ parser.add_argument("--plot", metavar="FILE.png", type=Path, help="draw the race
 args = parser.parse_args()
 if args.steps < 1:
     parser.error("argument --steps: must be 1 or more")
-folder = f"{args.plot.parent}/" if args.plot else "."
-if args.plot and (args.plot.suffix != ".png" or not os.access(folder, os.W_OK)):
-    parser.error("argument --plot: must be a .png in a folder that takes files")
+if args.plot:
+    writable = os.access(f"{args.plot.parent}/", os.W_OK)
+    if args.plot.suffix != ".png" or args.plot.is_dir() or not writable:
+        parser.error("argument --plot: must be a .png in a folder that takes files")
 
 # Inputs and targets come from a standard normal distribution.
 N, D_in, H, D_out = 64, 100, 50, 10  # batch, input, hidden and output size
@@ -117,4 +118,7 @@ if args.plot:
         axes.plot(steps, losses, ["-", "--", ":"][i // 5], label=name)
     figure.legend(loc="outside right upper")
     shown = {name: losses[9::10] for name, losses in race.items()}
-    figure.savefig(args.plot, metadata={"Description": json.dumps(shown)})
+    try:
+        figure.savefig(args.plot, metadata={"Description": json.dumps(shown)})
+    except OSError as error:
+        parser.error(f"cannot write {args.plot}: {error}")

@@ -61,9 +61,10 @@ parser.add_argument("--device", choices=devices, default="cpu", help="default: c
 parser.add_argument("--time", action="store_true", help="measure the seconds as well")
 parser.add_argument("--plot", metavar="FILE.png", type=Path, help="draw the errors")
 args = parser.parse_args()
-folder = f"{args.plot.parent}/" if args.plot else "."
-if args.plot and (args.plot.suffix != ".png" or not os.access(folder, os.W_OK)):
-    parser.error("argument --plot: must be a .png in a folder that takes files")
+if args.plot:
+    writable = os.access(f"{args.plot.parent}/", os.W_OK)
+    if args.plot.suffix != ".png" or args.plot.is_dir() or not writable:
+        parser.error("argument --plot: must be a .png in a folder that takes files")
 
 # On a GPU, cuDNN may round the factors of its products. Not here: we count to 1e-6.
 torch.backends.cudnn.allow_tf32 = False
@@ -116,5 +117,7 @@ if args.plot:
         axes.set(title=title, xlabel="time step", ylabel="sequence")
     figure.colorbar(image, label="error of the padded output")
     worst = str([a.images[0].get_array().max(1).tolist() for a in figure.axes[:2]])
-    figure.savefig(f"{args.plot}.part", format="png", metadata={"Description": worst})
-    os.replace(f"{args.plot}.part", args.plot)  # at once: never half a file
+    try:
+        figure.savefig(args.plot, metadata={"Description": worst})
+    except OSError as error:
+        parser.error(f"cannot write {args.plot}: {error}")

@@ -19,9 +19,10 @@ from unittest import mock
 parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
 parser.add_argument("--plot", metavar="FILE.png", type=Path, help="draw the losses")
 args = parser.parse_args()
-folder = f"{args.plot.parent}/" if args.plot else "."
-if args.plot and (args.plot.suffix != ".png" or not os.access(folder, os.W_OK)):
-    parser.error("argument --plot: must be a .png in a folder that takes files")
+if args.plot:
+    writable = os.access(f"{args.plot.parent}/", os.W_OK)
+    if args.plot.suffix != ".png" or args.plot.is_dir() or not writable:
+        parser.error("argument --plot: must be a .png in a folder that takes files")
 
 # All that need no TensorFlow, no compiler and no torchrun: family A, then family B.
 ladder = [
@@ -59,4 +60,7 @@ if args.plot:
         axes.plot(curve.keys(), curve.values(), linewidth=width, label=script)
     figure.legend(loc="outside lower center", ncols=2)
     # The losses go into the file as text, too, for programs to read.
-    figure.savefig(args.plot, metadata={"Description": json.dumps(curves)})
+    try:
+        figure.savefig(args.plot, metadata={"Description": json.dumps(curves)})
+    except OSError as error:
+        parser.error(f"cannot write {args.plot}: {error}")

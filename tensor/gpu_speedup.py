@@ -17,9 +17,10 @@ parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
 parser.add_argument("--device", choices=devices, default="cpu", help="default: cpu")
 parser.add_argument("--plot", type=Path, help="draw the table into this file")
 args = parser.parse_args()
-file = args.plot
-if file and (file.is_dir() or not os.access(file.absolute().parent, os.W_OK)):
-    parser.error(f"cannot write {file}: name a file in a folder that exists")
+if args.plot:
+    writable = os.access(f"{args.plot.parent}/", os.W_OK)
+    if args.plot.is_dir() or not writable:
+        parser.error(f"cannot write {args.plot}: name a file in a folder that exists")
 
 
 def make_step(size, device):
@@ -107,7 +108,7 @@ else:
 cold /= (gpu[0] if gpu else one)[sizes.index(1)]
 print(f"without a warm-up, size 1 seems to take {cold:.1f} times as long")
 
-if file:
+if args.plot:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3.2), layout="constrained")
@@ -116,5 +117,7 @@ if file:
         axes.semilogy(list(map(str, sizes)), one / column, "o-", base=2, label=way)
     axes.yaxis.set_major_formatter("{x:g}")
     axes.legend()
-    figure.savefig(f"{file}.part", dpi=72, format="png")
-    os.replace(f"{file}.part", file)  # at once: never half a file
+    try:
+        figure.savefig(args.plot, dpi=72, format="png")
+    except OSError as error:
+        parser.error(f"cannot write {args.plot}: {error}")
