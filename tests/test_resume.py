@@ -1,8 +1,10 @@
 """A run that is killed and resumed prints, bit for bit, what an unbroken one prints."""
 
 import contextlib
+import ctypes
 import errno
 import io
+import math
 import os
 import pickle
 import random
@@ -296,12 +298,38 @@ def another_optimizer(parts):
     parts["optimizer"] = optimizer.state_dict()
 
 
+def put(value, *path):
+    """Return a function that puts this value into a checkpoint."""
+
+    def change(parts):
+        for name in path[:-1]:
+            parts = parts[name]
+        parts[path[-1]] = value
+
+    return change
+
+
+ADAM = "optimizer", "state", 0  # what it keeps for the first weights, (100, 1000)
 CHANGES = {
     "another network": another_network,
+    "weights that are no numbers": put(torch.full([100], math.nan), "model", "0.bias"),
     "another optimizer": another_optimizer,
     "no optimizer": lambda parts: parts.pop("optimizer"),
+    "no average": lambda parts: parts["optimizer"]["state"][0].pop("exp_avg"),
+    "an average of another shape": put(torch.zeros(1000, 100), *ADAM, "exp_avg"),
+    "an infinite average": put(torch.full([100, 1000], math.inf), *ADAM, "exp_avg"),
+    "a count that is no number": put(torch.tensor(math.nan), *ADAM, "step"),
+    "a count that is a text": put("75", *ADAM, "step"),
+    "a rate that is a text": put("1", "optimizer", "param_groups", 0, "lr"),
+    "a schedule that is a text": put("75", "scheduler", "last_epoch"),
+    "a schedule that is no number": put(math.nan, "scheduler", "last_epoch"),
     "no random state": lambda parts: parts.pop("random"),
+    "no random state of the CPU": put({}, "random"),
+    "a random state of another size": put(torch.zeros(9).byte(), "random", "cpu"),
     "no step": lambda parts: parts.pop("step"),
+    "a step that is a text": put("75", "step"),
+    "a step that is no number": put(math.nan, "step"),
+    "a step before the first": put(-1, "step"),
 }
 FOREIGN = {
     "empty": b"",
@@ -371,6 +399,25 @@ def test_a_folder_is_refused(tmp_path, capfd):
     assert os.listdir(tmp_path) == []
 
 
+@linux
+def test_what_is_no_regular_file_is_refused_and_left_alone(half, file, tmp_path):
+    """Here a pipe with a name, from which a checkpoint could be read."""
+    os.mkfifo(file)
+
+    def feed():
+        with contextlib.suppress(BrokenPipeError), open(file, "wb") as pipe:
+            pipe.write(half)
+
+    threading.Thread(target=feed, daemon=True).start()
+    words = "--steps", HALF + 1, "--checkpoint", file
+    assert end(begin(tmp_path / "run", *words)) == 2
+    (line,) = (tmp_path / "run" / "stderr").read_text(encoding="utf-8").splitlines()
+    assert f"cannot resume from {file}: " in line
+    assert file.is_fifo()
+    assert sorted(os.listdir(tmp_path)) == ["run", file.name]
+    os.close(os.open(file, os.O_RDONLY | os.O_NONBLOCK))  # lets the thread end
+
+
 @pytest.mark.parametrize("place", ["missing/file.pt", "notes.txt/file.pt"])
 def test_a_place_where_no_file_can_be_is_refused_at_once(place, tmp_path, capfd):
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
@@ -380,23 +427,38 @@ def test_a_place_where_no_file_can_be_is_refused_at_once(place, tmp_path, capfd)
 
 
 @contextlib.contextmanager
-def mode(path, number):
-    """Take rights away, from root as well: it is another user for the time being."""
-    before = path.stat().st_mode
-    path.chmod(number)
-    root = os.geteuid() == 0
-    parents = [folder.stat().st_mode for folder in path.parents] if root else []
+def like_anybody():
+    """For this thread, let the modes of files count, even if it belongs to root.
+
+    It stays root's and keeps all else, so it can still read what is below root's home.
+    """
+    if os.geteuid() != 0:
+        yield
+        return
+    if not sys.platform.startswith("linux"):
+        pytest.skip("root may do everything here: run this as another user")
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522)  # capabilities, version 3
+    had, reduced = (ctypes.c_uint32 * 6)(), (ctypes.c_uint32 * 6)()
+    for data in (had, reduced):
+        assert libc.capget(header, data) == 0, os.strerror(ctypes.get_errno())
+    reduced[0] &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: to pass over modes
+    assert libc.capset(header, reduced) == 0, os.strerror(ctypes.get_errno())
     try:
-        if root:
-            for folder, was in zip(path.parents, parents, strict=True):
-                folder.chmod(was | 0o055)
-            os.seteuid(65534)
         yield
     finally:
-        if root:
-            os.seteuid(0)
-            for folder, was in zip(path.parents, parents, strict=True):
-                folder.chmod(was)
+        assert libc.capset(header, had) == 0, os.strerror(ctypes.get_errno())
+
+
+@contextlib.contextmanager
+def mode(path, number):
+    """Give a file or a folder another mode for the time being."""
+    before = path.stat().st_mode
+    path.chmod(number)
+    try:
+        with like_anybody():
+            yield
+    finally:
         path.chmod(before)
 
 
