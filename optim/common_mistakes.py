@@ -290,7 +290,7 @@ def whole_model_saved():
     torch.save(model, file)
     file.seek(0)
     try:
-        wrong = torch.load(file)
+        wrong = torch.load(file, map_location="cpu")
     except pickle.UnpicklingError as error:
         wrong = str(error).partition(".")[0]
     assert "Weights only load failed" in wrong
@@ -300,7 +300,7 @@ def whole_model_saved():
     torch.save(model.state_dict(), file)
     file.seek(0)
     right = nn.Linear(2, 1)
-    right.load_state_dict(torch.load(file))
+    right.load_state_dict(torch.load(file, map_location="cpu"))
     assert right.weight.equal(model.weight)
     print("right: the same weights")
     print("why:   a pickle can contain any program. weights_only=False would run it")
@@ -309,7 +309,7 @@ def whole_model_saved():
 mistakes = {
     name: mistake
     for name, mistake in list(globals().items())
-    if isfunction(mistake) and mistake.__doc__.endswith("?")
+    if isfunction(mistake) and (mistake.__doc__ or "").endswith("?")
 }
 parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
 parser.add_argument("name", nargs="?", metavar="name", choices=mistakes)

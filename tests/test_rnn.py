@@ -1,17 +1,24 @@
 """Recurrent networks: compared with torch's modules, single steps and NumPy."""
 
+import codecs
+import contextlib
+import io
 import itertools
 import lzma
 import math
+import os
 import pickle
+import random
 import re
 import warnings
 from pydoc_data.topics import topics
+from unittest import mock
 
+import forked
 import numpy as np
 import pytest
 import torch
-from collection import ROOT, execute, finished, losses
+from collection import ROOT, SECONDS, edited, execute, finished, losses, source
 from test_bad_input_gets_one_line import assert_one_line
 
 ELMAN = "rnn/elman_rnn.py"
@@ -19,6 +26,7 @@ CHARS = "rnn/char_rnn.py"
 LENGTHS = "rnn/variable_lengths.py"
 CELLS = ["rnn", "gru", "lstm"]
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
+linux = pytest.mark.skipif(not forked.CAN_FORK, reason="these processes are forked")
 dtypes = pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 
 
@@ -201,7 +209,7 @@ def test_state_is_carried_but_detached(text_file, cell):
         text_file,
         cell=cell,
         steps=2,
-        edits=[("x[t % len(x)], state)", "x[t % len(x)], None)")],
+        edits=[("x[piece], state)", "x[piece], None)")],
     )
     assert forgetful["loss"] != char_rnn(text_file, cell=cell, steps=2)["loss"]
 
@@ -364,19 +372,159 @@ def test_a_wrong_file_gets_one_line_in_a_process_of_its_own(run):
     assert_one_line(run.stderr, "argument --load: not from --save: 'missing.pt'")
 
 
-def test_a_failing_save_leaves_the_old_file_alone(text_file, tmp_path, monkeypatch):
+def wrote(capsys, path, edits=()):
+    """Return what the script writes with a model, if it takes it."""
+    with pytest.raises(SystemExit) as exit:
+        execute(CHARS, ("H=128", "H=16"), *edits, argv=["--load", str(path)])
+    out, err = capsys.readouterr()
+    if exit.value.code == 0:
+        assert err == ""
+        return out
+    assert (exit.value.code, out) == (2, "")
+    assert_one_line(err, f"argument --load: not from --save: {str(path)!r}")
+    return None
+
+
+def test_a_damaged_model_is_refused(folder, tmp_path, capsys):
+    """One bit at any place: it is noticed, or nothing depends on it."""
+    whole = (folder / "model.pt").read_bytes()
     path = tmp_path / "model.pt"
-    path.write_bytes(b"precious")
+    path.write_bytes(whole)
+    expected = wrote(capsys, path)
+    assert expected is not None
 
-    def disk_full(saved, file):
-        with open(file, "wb") as half:
-            half.write(b"half")
-        raise OSError("No space left on device")
+    chance = random.Random(0)
+    found = []
+    for place in chance.sample(range(len(whole)), 40):
+        flipped = bytes([whole[place] ^ (1 << chance.randrange(8))])
+        path.write_bytes(whole[:place] + flipped + whole[place:][1:])
+        found.append(wrote(capsys, path))
+    assert set(found) == {None, expected}
+    assert found.count(None) > 20
 
-    monkeypatch.setattr(torch, "save", disk_full)
-    with pytest.raises((OSError, SystemExit)):
-        char_rnn(text_file, "--save", path)
-    assert path.read_bytes() == b"precious"
+
+def test_a_page_that_never_reached_the_disk_is_noticed(folder, tmp_path, capsys):
+    """PyTorch itself takes the zeros for weights, without a word."""
+    whole = (folder / "model.pt").read_bytes()
+    saved = torch.load(folder / "model.pt", weights_only=True)
+    weights = saved["weights"]["rnn.weight_ih_l0"].numpy().tobytes()
+    place = whole.index(weights)
+    path = tmp_path / "model.pt"
+    path.write_bytes(whole.replace(weights, bytes(len(weights))))
+    assert place and torch.load(path, weights_only=True)["cell"] == saved["cell"]
+    assert wrote(capsys, path) is None
+
+
+def test_a_model_with_weights_that_are_no_numbers_is_refused(folder, tmp_path, capsys):
+    saved = torch.load(folder / "model.pt", weights_only=True)
+    saved["weights"]["linear.bias"][3] = math.nan
+    torch.save(saved, tmp_path / "model.pt")
+    assert wrote(capsys, tmp_path / "model.pt") is None
+
+
+def test_a_model_from_a_gpu_writes_on_a_cpu(folder, tmp_path, capsys):
+    saved = torch.load(folder / "model.pt", weights_only=True)
+    path = tmp_path / "model.pt"
+    with mock.patch.object(torch.serialization, "location_tag", lambda _: "cuda:0"):
+        torch.save(saved, path)
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match="CUDA"):
+            torch.load(path, weights_only=True)
+    assert wrote(capsys, path) == wrote(capsys, folder / "model.pt") is not None
+
+
+class ClosedPipe(io.StringIO):
+    """Where nobody reads any more, as behind head -n 1."""
+
+    def write(self, text):
+        raise BrokenPipeError
+
+
+def test_a_model_is_not_called_foreign_when_printing_fails(folder):
+    argv = ["--load", str(folder / "model.pt")]
+    with pytest.raises(BrokenPipeError), contextlib.redirect_stdout(ClosedPipe()):
+        execute(CHARS, ("H=128", "H=16"), argv=argv)
+
+
+def test_a_terminal_without_a_character_gets_a_question_mark(tmp_path, capsys):
+    """What cp1252 has stays as it is, and nothing that was trained is lost."""
+    words = np.random.default_rng(0).choice(["été", "снег", "εαρ", "rain"], 500)
+    (tmp_path / "words.txt").write_text(" ".join(words), encoding="utf-8")
+    argv = "--save", tmp_path / "model.pt"
+    v = char_rnn(tmp_path / "words.txt", *argv, steps=50)
+    trained = v["sample"](v["model"], v["vocabulary"], "cpu")
+    assert {*"éснra"} <= {*trained}
+    expected = "".join(char if char in "été rain" else "?" for char in trained)
+
+    load = ["--load", str(tmp_path / "model.pt")]
+    for encoding, shown in {"cp1252": expected, "utf-8": trained}.items():
+        terminal = io.TextIOWrapper(io.BytesIO(), encoding)
+        with contextlib.redirect_stdout(terminal), pytest.raises(SystemExit) as exit:
+            execute(CHARS, ("H=128", "H=16"), argv=load)
+        assert exit.value.code == 0
+        terminal.flush()
+        assert terminal.buffer.getvalue().decode(encoding) == f"{shown}{os.linesep}"
+
+
+def test_a_byte_order_mark_is_no_character(text_file, tmp_path):
+    marked = tmp_path / "marked.txt"
+    marked.write_bytes(codecs.BOM_UTF8 + text_file.read_bytes())
+    assert char_rnn(marked)["text"] == char_rnn(text_file)["text"]
+
+
+def saving(text_file, path, before=""):
+    """Train in a process of its own, with this line before the script's.
+
+    Return its exit status and what it says on stderr.
+    """
+    folder = path.parent / "run"
+    folder.mkdir()
+    small = edited(source(CHARS), ("H=128", "H=16"))
+    (folder / "script.py").write_text(f"{before}\n{small}", encoding="utf-8")
+    words = folder / "script.py", "--steps", 1, "--text", text_file, "--save", path
+    outputs = folder / "stdout", folder / "stderr"
+    process = forked.start(words, folder, outputs)
+    process.join(SECONDS)
+    if process.is_alive():
+        process.kill()
+        pytest.fail(f"the script still ran after {SECONDS} seconds")
+    return process.exitcode, outputs[1].read_text(encoding="utf-8")
+
+
+@linux
+@pytest.mark.parametrize("older", [None, b"precious"])
+def test_a_full_disk_keeps_the_old_file(older, text_file, tmp_path):
+    """The system refuses what is beyond a limit for files, as if the disk were full."""
+    path = tmp_path / "model.pt"
+    if older:
+        path.write_bytes(older)
+    limit = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (5000, 5000))"
+    code, err = saving(text_file, path, before=limit)
+    assert code == 2
+    assert_one_line(err, f"argument --save: cannot write {str(path)!r}: [Errno ")
+    assert older == (path.read_bytes() if path.exists() else None)
+    assert {file.name for file in tmp_path.iterdir()} - {path.name} == {"run"}
+
+
+@linux
+def test_what_is_no_regular_file_is_not_replaced_by_one(text_file, tmp_path):
+    """It is refused before the training. Here it is a pipe with a name."""
+    os.mkfifo(tmp_path / "model.pt")
+    code, err = saving(text_file, tmp_path / "model.pt")
+    assert code == 2
+    assert_one_line(err, "argument --save: cannot write a file there: ")
+    assert (tmp_path / "model.pt").is_fifo()
+
+
+@linux
+def test_a_link_stays_a_link(text_file, tmp_path):
+    (tmp_path / "disk").mkdir()
+    path, target = tmp_path / "model.pt", tmp_path / "disk" / "large.pt"
+    path.symlink_to(target)
+    assert saving(text_file, path) == (0, "")
+    assert path.is_symlink()
+    assert torch.load(target, weights_only=True)["cell"] == "lstm"
+    assert [file.name for file in target.parent.iterdir()] == [target.name]
 
 
 @pytest.fixture(scope="module")
