@@ -7,8 +7,6 @@ mostly matrix products, and a chain of elementwise operations, which become one 
 """
 
 import argparse
-import os
-import shutil
 import statistics
 import time
 import warnings
@@ -19,9 +17,8 @@ devices = [d for d in ("cpu", "cuda", "mps", "xpu") if getattr(torch, d).is_avai
 parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
 parser.add_argument("--device", choices=devices, default="cpu", help="default: cpu")
 args = parser.parse_args()
-if args.device == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
-    parser.error("a C++ compiler is missing: install g++, or name another one in CXX")
-# The compiler of PyTorch 2.13 imports a part of PyTorch that PyTorch calls deprecated.
+
+# Before PyTorch 2.15, the compiler uses a part of PyTorch that PyTorch deprecates.
 warnings.filterwarnings("ignore", r"`torch\.jit\.", DeprecationWarning)
 
 
@@ -86,7 +83,13 @@ million = (torch.randn(1_000_000).to(args.device),)
 for function, inputs in ((train_step, (x, y, w1, w2)), (chain, million)):
     torch.compiler.reset()
     compiled = torch.compile(function)
-    first = measure(compiled, inputs)
+    try:
+        first = measure(compiled, inputs)
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        parser.error(
+            f"cannot compile, are g++ and Python.h (python3-dev) there? {reason}"
+        )
 
     # Rounds in turn, so that a busy moment hits both alike; then the median.
     rounds = [[measure(f, inputs) for f in (function, compiled)] for _ in range(100)]

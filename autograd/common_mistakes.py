@@ -306,7 +306,7 @@ def numpy_of_tracked():
 mistakes = {
     name: mistake
     for name, mistake in list(globals().items())
-    if isfunction(mistake) and mistake.__doc__.endswith("?")
+    if isfunction(mistake) and (mistake.__doc__ or "").endswith("?")
 }
 parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
 parser.add_argument("name", nargs="?", metavar="name", choices=mistakes)

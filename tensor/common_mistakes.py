@@ -286,7 +286,9 @@ def array_plus_tensor():
 def devices_mixed():
     """Why "on the expected device", or "on the same device"?"""
     # Without a GPU, meta stands in for one: a device of shapes, without numbers.
-    found = torch.accelerator.current_accelerator() or torch.device("meta")
+    found = "meta"
+    if torch.accelerator.is_available():
+        found = torch.accelerator.current_accelerator()
     x, w = torch.ones(3), torch.ones(3, device=found)
     # Wrong: x is still on the CPU.
     try:
@@ -305,7 +307,7 @@ def devices_mixed():
 mistakes = {
     name: mistake
     for name, mistake in list(globals().items())
-    if isfunction(mistake) and mistake.__doc__.endswith("?")
+    if isfunction(mistake) and (mistake.__doc__ or "").endswith("?")
 }
 parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
 parser.add_argument("name", nargs="?", metavar="name", choices=mistakes)

@@ -14,9 +14,10 @@ import linecache
 import multiprocessing
 import os
 import sys
-import warnings
 from concurrent.futures import ProcessPoolExecutor
 from unittest import mock
+
+import warned
 
 SECONDS = 300
 
@@ -80,7 +81,7 @@ def outcome(name, text, argv, path):
 
 def _begin():
     """Make warnings errors, and let what is printed here go nowhere."""
-    warnings.simplefilter("error")
+    warned.make_errors()
     for stream in (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
 

@@ -15,6 +15,7 @@ import apart
 import forked
 import pytest
 import torch
+import warned
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ["tensor", "autograd", "nn", "optim", "data", "rnn", "advanced"]
@@ -124,12 +125,16 @@ def skip_if_missing(script):
         pytest.skip("TensorFlow is not installed: pip install tensorflow")
 
 
-def run_python(command, folder):
-    """Run (script, option, ...) as a reader does, in folder."""
+def run_python(command, folder, **variables):
+    """Run (script, option, ...) as a reader does, in folder.
+
+    More variables of the environment may be given.
+    """
+    filters = [f"-W{each}" for each in warned.FILTERS]
     return subprocess.run(
-        [sys.executable, "-W", "error", ROOT / command[0], *command[1:]],
+        [sys.executable, *filters, ROOT / command[0], *command[1:]],
         cwd=folder,
-        env=ENVIRONMENT,
+        env=ENVIRONMENT | variables,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -151,10 +156,15 @@ def run_forked(command, folder):
         return subprocess.CompletedProcess(command, process.exitcode, *texts)
 
 
+# By torch.compile, where NVIDIA's compiler is installed and no driver of theirs.
+NOTICE = re.compile(r"^W.*No CUDA runtime is found, using CUDA_HOME.*\n", re.MULTILINE)
+
+
 def _run(command, real):
     forked_run = can_fork(command[0]) and not real
     with tempfile.TemporaryDirectory() as folder:
         done = (run_forked if forked_run else run_python)(command, folder)
+        done.stderr = NOTICE.sub("", done.stderr)
         done.files = os.listdir(folder)
         return done
 

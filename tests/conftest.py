@@ -9,12 +9,15 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import apart
 import forked
 import pytest
+import warned
 from collection import POOL, finished, skip_if_missing, start
 
 sys.meta_path.insert(0, apart.NoTensorFlow())
 
 
 def pytest_configure(config):
+    for each in warned.FILTERS[1:]:
+        config.addinivalue_line("filterwarnings", each)
     if not config.option.collectonly:
         forked.prepare()
 

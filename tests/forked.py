@@ -3,9 +3,10 @@
 import os
 import runpy
 import sys
-import warnings
 from multiprocessing import get_context
 from pathlib import Path
+
+import warned
 
 CAN_FORK = sys.platform == "linux"
 if CAN_FORK:
@@ -32,9 +33,7 @@ def _main(command, folder, outputs):
     path = str(command[0])
     sys.argv = [path, *map(str, command[1:])]
     sys.path.insert(0, str(Path(path).parent))
-    sys.warnoptions.append("error")
-    warnings.resetwarnings()
-    warnings.simplefilter("error")
+    warned.make_errors()
     runpy.run_path(path, run_name="__main__")
 
 

@@ -6,12 +6,14 @@ import pytest
 import torch
 from collection import (
     DEVICES,
+    NOTICE,
     SCRIPTS,
     can_fork,
     execute,
     needs_tensorflow,
     options,
     outcome,
+    run_python,
     short,
     skip_if_missing,
     source,
@@ -69,7 +71,7 @@ def test_wrong_option_in_a_process_of_its_own(run):
 
 
 NEED_TENSORFLOW = [s for s in SCRIPTS if needs_tensorflow(s)]
-NEED_CPP = [s for s in SCRIPTS if '"CXX"' in source(s)]
+NEED_CPP = [s for s in SCRIPTS if "Python.h" in source(s)]
 
 
 @pytest.mark.parametrize("script", NEED_TENSORFLOW)
@@ -83,10 +85,25 @@ def test_missing_tensorflow_is_said_in_one_line(script, capfd, monkeypatch):
     assert_one_line(capfd.readouterr().err, "pip install tensorflow")
 
 
+# One answers like a compiler, but finds no Python.h.
+COMPILERS = {
+    "missing": None,
+    "broken": "exit 1",
+    "without Python.h": '[ "$1" = --version ] && exec echo "g++ 13"; exit 1',
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the compilers are shell scripts")
+@pytest.mark.parametrize("compiler", COMPILERS)
 @pytest.mark.parametrize("script", NEED_CPP)
-def test_missing_compiler_is_said_in_one_line(script, capfd, monkeypatch):
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(SystemExit) as exit:
-        execute(script, argv=[])
-    assert exit.value.code == 2
-    assert_one_line(capfd.readouterr().err, "install g++")
+def test_compiler_that_fails_is_said_in_one_line(script, compiler, tmp_path):
+    file = tmp_path / "compiler"
+    if COMPILERS[compiler]:
+        file.write_text("#!/bin/sh\n" + COMPILERS[compiler], encoding="utf-8")
+        file.chmod(0o755)
+    done = run_python(
+        (script,), tmp_path, CXX=str(file), TORCHINDUCTOR_CACHE_DIR=str(tmp_path)
+    )
+    assert done.returncode == 2
+    assert_one_line(NOTICE.sub("", done.stderr), "are g++ and Python.h")
+    assert "loss" not in done.stdout

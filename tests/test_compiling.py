@@ -9,6 +9,7 @@ import pytest
 import torch
 from collection import (
     COMPILE,
+    NOTICE,
     NUMPY,
     SCRIPTS,
     TF_FUNCTION,
@@ -110,11 +111,12 @@ def complaint(tmp_path_factory):
     script = folder / "no_filter.py"
     script.write_text("import torch\ntorch.compile(len)\n", encoding="utf-8")
     done = (run_forked if CAN_FORK else run_python)((script,), folder)
-    return (done.stderr.splitlines() or [""])[-1]
+    return (NOTICE.sub("", done.stderr).splitlines() or [""])[-1]
 
 
 @pytest.mark.parametrize("script", FILTERED)
-def test_a_warning_is_filtered_only_as_long_as_pytorch_gives_it(script, complaint):
+def test_a_warning_is_filtered_where_pytorch_gives_it(script, complaint):
+    """PyTorch 2.15 gives it no longer: then nothing may be left to filter."""
     (call,) = [
         node
         for node in ast.walk(ast.parse(source(script)))
@@ -123,6 +125,10 @@ def test_a_warning_is_filtered_only_as_long_as_pytorch_gives_it(script, complain
     ]
     action, message, category = call.args
     assert (action.value, category.id) == ("ignore", "DeprecationWarning")
-    assert re.match(f"DeprecationWarning: {message.value}", complaint), (
-        "PyTorch no longer warns: take the filter out of the script"
-    )
+    if torch.__version__ >= "2.15":
+        assert complaint == ""
+    else:
+        assert re.match(f"DeprecationWarning: {message.value}", complaint), (
+            f"{script} filters a warning that this PyTorch does not give: "
+            "name the first version without it in the script and in this test"
+        )

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 import os
 import random
 import re
@@ -139,7 +140,8 @@ def test_run(quick, monkeypatch, capsys, tmp_path):
     assert head[3].startswith(f"H = 10, {cores} thread")
     assert floor[0] == FLOOR
     assert all(re.fullmatch(r"1 \(\d+\.\d\d ms\)", cell) for cell in floor[1:])
-    assert name == NUMPY and all(float(cell) > 0 for cell in cells)
+    # On a busy machine a ratio can be anything, even 0.00.
+    assert name == NUMPY and all(0 <= float(cell) < math.inf for cell in cells)
     with Image.open(file) as image:
         assert json.loads(image.text["Description"]) == [head, floor, [name, *cells]]
 
