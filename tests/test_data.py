@@ -1,11 +1,17 @@
 """Images of all kinds are read right, broken ones are named, workers change nothing."""
 
+import contextlib
 import importlib
 import multiprocessing
+import os
+import shutil
+import stat
 import subprocess
 import sys
 import time
+from unittest import mock
 
+import apart
 import numpy as np
 import pytest
 import torch
@@ -19,6 +25,8 @@ DRAW, LOAD, SHARE, TRAIN = (
     for name in ("draw_images", "data_loading", "shared_batches", "train_cnn")
 )
 READERS = [LOAD, TRAIN]
+ALL_READERS = [*READERS, SHARE]
+unix = pytest.mark.skipif(sys.platform == "win32", reason="what Windows has not")
 
 
 def module(script):
@@ -40,13 +48,26 @@ def contents(folder):
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
 
 
-def fails_with_one_line(capfd, script, *argv):
+def fails_with_one_line(captured, script, *argv):
     """Execute a script that has to refuse, and return what it says."""
     with pytest.raises(SystemExit) as exit:
         execute(script, argv=[str(word) for word in argv])
     assert exit.value.code == 2
-    (line,) = capfd.readouterr().err.splitlines()
+    (line,) = captured.readouterr().err.splitlines()
     return line
+
+
+@contextlib.contextmanager
+def full_disk(size):
+    """Let no file grow beyond this size, the one that capfd writes included."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_seed_decides_what_is_drawn(digits, tmp_path):
@@ -75,6 +96,13 @@ def test_drawing_leaves_alone_what_is_there(what, tmp_path, capfd):
     assert contents(tmp_path) == before
 
 
+@unix
+def test_drawing_on_a_full_disk_names_the_file(tmp_path, capsys):
+    with full_disk(100):
+        line = fails_with_one_line(capsys, DRAW, tmp_path / "new")
+    assert str(tmp_path / "new" / "zero" / "000.png") in line
+
+
 def grey16(value):
     return Image.fromarray(np.full((9, 5), value, np.uint16))
 
@@ -86,6 +114,10 @@ KINDS = {
     "grey.jpeg": (Image.new("L", (64, 64), 77), (77, 77, 77)),
     "grey16.png": (grey16(0x8040), (128, 128, 128)),
     "bright16.png": (grey16(0xFFFF), (255, 255, 255)),
+    "big_endian16.tiff": (
+        Image.frombytes("I;16B", (5, 9), b"\x80\x40" * 45),
+        (128, 128, 128),
+    ),
     "bits.png": (Image.new("1", (5, 9), 1), (255, 255, 255)),
     "palette.png": (
         Image.new("RGB", (5, 9), (10, 20, 30)).convert("P", palette=1),
@@ -129,6 +161,40 @@ def test_a_photo_is_turned_the_right_way_up(read, tmp_path):
     turned = read(tmp_path / "photo.jpeg", 8)
     assert turned[:3].min() > 200
     assert turned[5:].max() < 50
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if "16" in name])
+def test_sixteen_bits_are_read_in_shared_batches_as_well(name, tmp_path):
+    image, colour = KINDS[name]
+    (tmp_path / "grey").mkdir()
+    image.save(tmp_path / "grey" / name)
+    dataset = module(SHARE).SharedImages(tmp_path, 8, slots=1, batch_size=1)
+    assert dataset[0, [0]] == (0, [0])
+    assert (dataset.buffers == torch.tensor(colour)).all()
+
+
+# What Pillow itself makes of these is black, or noise.
+IN_32_BITS = {
+    "I": np.linspace(0, 1e9, 64, dtype=np.int32).reshape(8, 8),
+    "F": np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8),
+}
+
+
+@pytest.mark.parametrize("mode", IN_32_BITS)
+@pytest.mark.parametrize("script", ALL_READERS)
+def test_an_image_of_32_bits_is_refused(script, mode, copy, capfd):
+    path = copy / "zero" / "000.tiff"
+    image = Image.fromarray(IN_32_BITS[mode])
+    assert image.mode == mode
+    image.save(path)
+    if script == SHARE:  # its main() has this line from a worker, as tested below
+        dataset = module(SHARE).SharedImages(copy, 8, slots=1, batch_size=100)
+        with pytest.raises(ValueError) as error:
+            dataset[0, range(100)]
+        line = str(error.value)
+    else:
+        line = fails_with_one_line(capfd, script, "--images", copy)
+    assert str(path) in line and "32 bits" in line
 
 
 def test_both_readers_agree_on_every_image(digits, tmp_path):
@@ -188,7 +254,7 @@ def test_a_worker_names_the_file_that_it_cannot_read(copy):
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "no classes", "empty class"])
-@pytest.mark.parametrize("script", [*READERS, SHARE])
+@pytest.mark.parametrize("script", ALL_READERS)
 def test_a_folder_without_classes_is_refused(script, kind, tmp_path, capfd):
     folder = tmp_path / "images"
     if kind != "missing":
@@ -198,6 +264,31 @@ def test_a_folder_without_classes_is_refused(script, kind, tmp_path, capfd):
     if kind == "empty class":
         (folder / "cats").mkdir()
     assert str(folder) in fails_with_one_line(capfd, script, "--images", folder)
+
+
+@pytest.mark.parametrize("script", ALL_READERS)
+def test_hidden_and_empty_folders_are_no_classes(script, copy):
+    """Jupyter, a Mac, and a Mac's zip file leave theirs beside the others."""
+    classes = sorted(folder.name for folder in copy.iterdir())
+    for name in (".ipynb_checkpoints", ".AppleDouble", "__MACOSX"):
+        shutil.copytree(copy / "zero", copy / name)
+    (copy / "__MACOSX" / "zero").mkdir()  # as in a zip file
+    (copy / "empty").mkdir()
+    (copy / "almost_empty").mkdir()
+    (copy / "almost_empty" / ".DS_Store").write_text("not an image")
+    if script == TRAIN:
+        found = execute(TRAIN, argv=["--images", str(copy), "--epochs", "1"])
+        names = [found["classes"][label] for label in found["labels"]]
+        assert (found["classes"], len(found["files"])) == (classes, 100)
+        assert names == [file.parent.name for file in found["files"]]
+        return
+    if script == LOAD:
+        dataset = module(LOAD).ImageFolder(copy, 8)
+        assert [label for _, label in dataset.files] == sorted([*range(10)] * 10)
+    else:
+        dataset = module(SHARE).SharedImages(copy, 8, slots=1, batch_size=100)
+        assert dataset[0, range(100)][1] == sorted([*range(10)] * 10)
+    assert (dataset.classes, len(dataset.files)) == (classes, 100)
 
 
 def test_items_are_sorted_labelled_and_hidden_files_are_left_out(copy):
@@ -296,18 +387,23 @@ def trained(digits, tmp_path_factory):
     return execute(TRAIN, argv=[str(word) for word in words]), file
 
 
+def classified(file, image, capfd):
+    """Return what --classify prints."""
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as exit:
+        execute(TRAIN, argv=["--classify", str(file), str(image)])
+    assert exit.value.code == 0
+    return capfd.readouterr().out
+
+
 def test_saved_network_is_the_trained_one(trained, capfd):
     variables, file = trained
     net = variables["net"]
     saved = torch.load(file, weights_only=True)
     torch.testing.assert_close(saved["net"], net.state_dict(), rtol=0, atol=0)
     for path in variables["files"][::30]:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as exit:
-            execute(TRAIN, argv=["--classify", str(file), str(path)])
-        assert exit.value.code == 0
         scores = net(variables["read_image"](path)[None].float()).softmax(1)[0]
-        label, probability = capfd.readouterr().out.split("  probability ")
+        label, probability = classified(file, path, capfd).split("  probability ")
         assert label == variables["classes"][scores.argmax()]
         assert float(probability) == pytest.approx(scores.max().item(), abs=1e-4)
 
@@ -319,28 +415,36 @@ def test_plot_is_a_picture(trained):
     assert len(list(trained[1].parent.iterdir())) == 2
 
 
-def test_a_save_that_fails_leaves_the_old_file(digits, tmp_path, monkeypatch):
+@unix
+def test_a_full_disk_leaves_the_old_file_and_no_other(digits, tmp_path, capsys):
     file = tmp_path / "net.pt"
     file.write_bytes(b"precious")
+    argv = "--images", digits, "--epochs", "1", "--save", file
+    with full_disk(100_000):
+        line = fails_with_one_line(capsys, TRAIN, *argv)
+    assert f"cannot write {file}: " in line
+    assert contents(tmp_path) == {"net.pt": b"precious"}
 
-    def full_disk(state, path):
-        path.write_bytes(b"half")
-        raise OSError("No space left on device")
 
-    monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(OSError, match="No space"):
-        execute(
-            TRAIN,
-            argv=["--images", str(digits), "--epochs", "1", "--save", str(file)],
-        )
-    assert file.read_bytes() == b"precious"
+@unix
+@pytest.mark.parametrize("option", ["--save", "--plot"])
+def test_what_is_no_regular_file_is_not_replaced_by_one(option, tmp_path, capfd):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to(os.devnull)
+    for name in ("fifo", "link"):
+        line = fails_with_one_line(capfd, TRAIN, option, tmp_path / name)
+        assert str(tmp_path / name) in line
+    assert stat.S_ISFIFO((tmp_path / "fifo").lstat().st_mode)
+    assert (tmp_path / "link").is_symlink()
+    assert not os.path.isfile(os.devnull)
 
 
 @pytest.mark.parametrize("option", ["--save", "--plot"])
-@pytest.mark.parametrize("where", ["missing/file", "."])
+@pytest.mark.parametrize("where", ["missing/file", "notes.txt/file", "."])
 def test_an_output_that_cannot_be_written_is_refused_at_once(
     option, where, tmp_path, capfd
 ):
+    (tmp_path / "notes.txt").write_text("mine")
     path = tmp_path / where
     assert str(path) in fails_with_one_line(capfd, TRAIN, option, path)
 
@@ -357,3 +461,58 @@ def test_a_network_that_save_has_not_written_is_refused(kind, trained, tmp_path,
     capfd.readouterr()
     line = fails_with_one_line(capfd, TRAIN, "--classify", path, path)
     assert str(path) in line
+
+
+def test_a_network_from_a_gpu_classifies_on_a_cpu(trained, tmp_path, capfd):
+    variables, file = trained
+    path = tmp_path / "net.pt"
+    with mock.patch.object(torch.serialization, "location_tag", lambda _: "cuda:0"):
+        torch.save(torch.load(file, weights_only=True), path)
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match="CUDA"):
+            torch.load(path, weights_only=True)
+    image = variables["files"][0]
+    assert classified(path, image, capfd) == classified(file, image, capfd)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_one_flipped_bit_in_the_weights_is_noticed(share, trained, tmp_path, capfd):
+    """PyTorch itself takes it for another weight, without a word."""
+    variables, file = trained
+    data = bytearray(file.read_bytes())
+    data[int(share * len(data))] ^= 64
+    path = tmp_path / "net.pt"
+    path.write_bytes(data)
+    torch.load(path, weights_only=True)
+    line = fails_with_one_line(capfd, TRAIN, "--classify", path, variables["files"][0])
+    assert f"{path} is damaged" in line
+
+
+@pytest.mark.parametrize("script", ALL_READERS)
+def test_a_copy_without_the_drawing_script_says_what_is_missing(script, tmp_path):
+    copy = str(tmp_path / "copy_of_script.py")
+    code, out, err = apart.outcome(script, source(script), [], copy)
+    (line,) = err.splitlines()
+    assert (code, out) == (2, "")
+    assert "error: " in line and str(tmp_path / "draw_images.py") in line
+
+
+@unix
+@pytest.mark.parametrize("script", ALL_READERS)
+def test_a_link_finds_the_drawing_script_and_says_why_it_fails(
+    script, tmp_path, monkeypatch
+):
+    def fails(command, **options):
+        commands.append(command)
+        stderr = "Traceback (most recent call last):\nOSError: the reason\n"
+        return subprocess.CompletedProcess(command, 1, stderr=stderr)
+
+    commands = []
+    monkeypatch.setattr(subprocess, "run", fails)
+    link = tmp_path / "link.py"
+    link.symlink_to(ROOT / script)
+    code, _, err = apart.outcome(script, source(script), [], str(link))
+    (line,) = err.splitlines()
+    ((_, draw, *_),) = commands
+    assert (code, draw) == (2, ROOT / DRAW)
+    assert str(draw) in line and line.endswith("OSError: the reason")

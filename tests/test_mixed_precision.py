@@ -3,19 +3,32 @@
 import contextlib
 import io
 import re
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 import torch
-from collection import EVERY_STEP, MIXED, OPTIM, curve, execute, finished, losses
-
-ONCE = ("range(3)", "range(1)")  # the speed is not looked at
+from collection import (
+    ENVIRONMENT,
+    EVERY_STEP,
+    MIXED,
+    OPTIM,
+    PER_SAMPLE,
+    ROOT,
+    SECONDS,
+    curve,
+    execute,
+    finished,
+    losses,
+)
 
 
 def train(steps):
     """Return the script's variables and its losses in both columns, at every step."""
     with contextlib.redirect_stdout(io.StringIO()) as output:
-        script = execute(MIXED, *EVERY_STEP, ONCE, argv=("--steps", str(steps)))
+        script = execute(MIXED, *EVERY_STEP, argv=("--steps", str(steps)))
     text = output.getvalue().replace("bfloat16 {losses[1]:.4e}", "")
     column = re.findall(r"^step .*  bfloat16 (\S+)", text, re.MULTILINE)
     columns = list(losses(text).values()), [float(loss) for loss in column]
@@ -120,3 +133,50 @@ def test_predictions_in_bfloat16_end_above_the_rounding_of_the_targets(trained):
     in_float32, in_bfloat16 = map(float, last.groups())
     assert in_float32 < best / 100
     assert best < in_bfloat16 < 10 * best
+
+
+class FakeClock:
+    """A clock by which the two ways take these seconds, in turns."""
+
+    def __init__(self, *seconds):
+        self.now, self.seconds, self.readings = 0.0, seconds, 0
+
+    def __call__(self):
+        if self.readings % 2:  # the end of a call
+            self.now += self.seconds[self.readings // 2 % len(self.seconds)]
+        self.readings += 1
+        return self.now
+
+
+@pytest.mark.parametrize("script", [MIXED, PER_SAMPLE])
+def test_speed_is_that_of_the_fastest_calls(script, monkeypatch, capsys):
+    """In turns, the first way takes 6 or 3 seconds, the second 9 or 12."""
+    monkeypatch.setattr(time, "perf_counter", FakeClock(6, 9, 3, 12))
+    execute(script, argv=("--steps", "1"))
+    speed = float(capsys.readouterr().out.split("speed ")[1])
+    assert speed == {MIXED: 0.33, PER_SAMPLE: 3.0}[script]
+
+
+RUN = """
+import runpy
+import sys
+
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+sys.exit("torch.utils.cpp_extension" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("script", [MIXED, PER_SAMPLE])
+def test_nothing_looks_for_a_compiler_of_cuda(script):
+    """Where there is one, but no GPU, a line on stderr would say so."""
+    command = [sys.executable, "-W", "error", "-c", RUN, ROOT / script, "--steps", "1"]
+    run = subprocess.run(
+        command,
+        env=ENVIRONMENT | {"CUDA_HOME": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")

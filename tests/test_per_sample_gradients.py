@@ -8,14 +8,12 @@ import torch
 from collection import EVERY_STEP, PER_SAMPLE, execute, losses
 from torch.nn.functional import cross_entropy
 
-ONCE = ("range(3)", "range(1)")  # the speed is not looked at
-
 
 @pytest.fixture(scope="module")
 def script():
     """The variables of a run of 50 steps, and what it printed."""
     with contextlib.redirect_stdout(io.StringIO()) as output:
-        variables = execute(PER_SAMPLE, *EVERY_STEP, ONCE, argv=("--steps", "50"))
+        variables = execute(PER_SAMPLE, *EVERY_STEP, argv=("--steps", "50"))
     return variables | {"output": output.getvalue()}
 
 
@@ -84,7 +82,7 @@ def test_norms_are_the_lengths_of_the_gradients(script, one_by_one):
 @pytest.mark.parametrize("seed", range(3))
 def test_largest_gradient_belongs_to_the_only_wrong_label(seed, capsys):
     start = ("manual_seed(0)", f"manual_seed({seed})")
-    script = execute(PER_SAMPLE, start, ONCE, argv=("--steps", "50"))
+    script = execute(PER_SAMPLE, start, argv=("--steps", "50"))
     torch.manual_seed(seed)
     right = torch.randint(script["classes"], (script["N"],))
     assert (script["y"] != right).nonzero().tolist() == [[script["wrong"]]]
@@ -94,4 +92,4 @@ def test_largest_gradient_belongs_to_the_only_wrong_label(seed, capsys):
 
 def test_script_stops_if_the_loop_finds_something_else():
     with pytest.raises(AssertionError, match="not close"):
-        execute(PER_SAMPLE, ("w.clone()", "(w * 1.01)"), ONCE, argv=("--steps", "1"))
+        execute(PER_SAMPLE, ("w.clone()", "(w * 1.01)"), argv=("--steps", "1"))

@@ -3,11 +3,13 @@
 import json
 import math
 import re
+import runpy
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
-from collection import NUMPY, ROOT, execute, options, source
+from collection import NUMPY, ROOT, SCRIPTS, execute, options, outcome, source
 from matplotlib.figure import Figure
 from PIL import Image
 from readme import README, rows
@@ -81,13 +83,13 @@ def titles(figure):
     return [axes.get_title() for axes in figure.axes]
 
 
-# How a picture is read, how its text is, and how far two drawings may be apart.
+# How a picture is read, and how its text is.
 READERS = {
-    "tensor/draw_ladder.png": (ladder, json.loads, 16 * 2**-23),
-    "nn/initialization.png": (table, json.loads, 0),
-    "optim/compare_optimizers.png": (race, json.loads, 0.03),  # bfloat16 is in it
-    "rnn/variable_lengths.png": (worst, json.loads, 1e-3),
-    "data/train_cnn.png": (titles, str.split, 2),  # of 16 may be another digit
+    "tensor/draw_ladder.png": (ladder, json.loads),
+    "nn/initialization.png": (table, json.loads),
+    "optim/compare_optimizers.png": (race, json.loads),
+    "rnn/variable_lengths.png": (worst, json.loads),
+    "data/train_cnn.png": (titles, str.split),
 }
 # Three epochs do for the sixteen digits shown.
 OPTIONS = {"data/train_cnn.png": ["--epochs", "3"]}
@@ -97,20 +99,56 @@ BEST = {name: round(2 * math.log10(float(rate))) for name, rate in RATES.items()
 EDITS = {"optim/compare_optimizers.png": [("range(-6, 2)", f"[{BEST}[name]]")]}
 
 
-def distance(one, other):
-    """Return how far two descriptions are apart.
+def assert_seen_the_same(losses, others, floor=0.0):
+    """Five percent are less than a point in a picture, whose lines are wider than that.
 
-    For words it is the number of those that differ. For losses and errors it is that of
-    the roots, in units of the largest, as in the tests of the rungs.
+    Rounding decided 1.1 percent at most, on three kinds of processors. What lies below
+    the floor is not looked at.
     """
-    if isinstance(one, dict):
-        assert list(one) == list(other)
-        one, other = list(one.values()), list(other.values())
-    if isinstance(one[0], (list, dict)):
-        return max(map(distance, one, other))
-    if isinstance(one[0], str):
-        return sum(a != b for a, b in zip(one, other, strict=True))
-    return np.abs(np.sqrt(one) - np.sqrt(other)).max() / np.sqrt(one).max()
+    ours, theirs = np.maximum([list(losses), list(others)], floor)
+    np.testing.assert_allclose(ours, theirs, rtol=0.05)
+
+
+def same_ladder(figure, other):
+    assert list(figure) == list(other)
+    for name, curve in figure.items():
+        assert list(curve) == list(other[name])
+        assert_seen_the_same(curve.values(), other[name].values())
+
+
+def same_table(figure, other):
+    """Two digits hide the rounding."""
+    assert figure == other
+
+
+def same_race(figure, other):
+    """Small losses are a matter of rounding, which decides where Rprop turns back.
+
+    Muon rounds to bfloat16, with 8 binary digits. So its losses end as noise, between
+    0.004 and 0.03 as measured. That they do end below 0.05 is all that is compared.
+    """
+    assert list(figure) == list(other)
+    for name, losses in figure.items():
+        assert_seen_the_same(losses, other[name], 0.05 if name == "Muon" else 1e-3)
+
+
+def same_errors(figure, other):
+    """What agrees to 1e-6 is the same in the script's table, and so it is here."""
+    np.testing.assert_allclose(figure, other, rtol=0, atol=1e-6)
+
+
+def same_titles(figure, other):
+    """Of 16 digits, two that are hard to read may be taken for others."""
+    assert sum(a != b for a, b in zip(figure, other, strict=True)) <= 2
+
+
+SAME = {
+    ladder: same_ladder,
+    table: same_table,
+    race: same_race,
+    worst: same_errors,
+    titles: same_titles,
+}
 
 
 def redraw(picture, file):
@@ -132,11 +170,11 @@ def redraw(picture, file):
 @pytest.mark.parametrize("picture", READERS)
 def test_picture_is_what_its_script_draws(picture, tmp_path):
     """The text in the file is what the figure shows, and the same as in a new one."""
-    read, parse, bound = READERS[picture]
+    read, parse = READERS[picture]
     file = tmp_path / "new.png"
     figure = redraw(picture, file)
     assert read(figure) == parse(description(file))
-    assert distance(read(figure), parse(description(ROOT / picture))) <= bound
+    SAME[read](read(figure), parse(description(ROOT / picture)))
 
 
 def test_every_picture_is_redrawn_or_made_of_times():
@@ -173,11 +211,78 @@ def test_picture_is_told_in_words(picture):
     assert len(PICTURES[picture]) > 100
 
 
-@pytest.mark.parametrize("which", [0, 1])
-def test_losses_apart_are_noticed(which):
-    """A distance is that of the worst of the curves."""
-    one = {"a": [4.0, 1.0], "b": [9.0, 0.0]}
-    other = {"a": [4.0, 1.0], "b": [9.0, 0.0]}
-    assert distance(one, other) == 0
-    other["ab"[which]][1] += 3
-    assert distance(one, other) > 0.1
+def swap(text):
+    """Exchange the first and the last of a list, or what two names stand for."""
+    first, *_, last = text if isinstance(text, dict) else range(len(text))
+    text[first], text[last] = text[last], text[first]
+
+
+# What is spoilt in the text of a picture.
+CHANGES = {
+    "rungs": ("tensor/draw_ladder.png", lambda text: swap(text)),
+    "steps": ("tensor/draw_ladder.png", lambda text: swap(text[NUMPY])),
+    "rows": ("nn/initialization.png", lambda text: swap(text)),
+    "optimizers": ("optim/compare_optimizers.png", lambda text: swap(text)),
+    "Muon": ("optim/compare_optimizers.png", lambda text: swap(text["Muon"])),
+    "directions": ("rnn/variable_lengths.png", lambda text: swap(text)),
+    "digits": ("data/train_cnn.png", lambda text: text.sort()),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_has_changed_is_noticed(change):
+    picture, spoil = CHANGES[change]
+    read, parse = READERS[picture]
+    text, spoilt = (parse(description(ROOT / picture)) for _ in range(2))
+    SAME[read](text, text)
+    spoil(spoilt)
+    with pytest.raises(AssertionError):
+        SAME[read](spoilt, text)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Muon"])
+def test_a_tenth_more_is_seen(name):
+    text = json.loads(description(ROOT / "optim/compare_optimizers.png"))
+    more = text | {name: [1.1 * text[name][0], *text[name][1:]]}
+    with pytest.raises(AssertionError):
+        same_race(more, text)
+
+
+DRAWING = [script for script in SCRIPTS if "--plot" in options(script)]
+
+
+@pytest.mark.parametrize("where", ["missing/a.png", "notes.txt/a.png", "folder.png"])
+@pytest.mark.parametrize("script", DRAWING)
+def test_a_place_for_no_picture_is_refused_at_once(script, where, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    (tmp_path / "folder.png").mkdir()
+    code, out, err = outcome(script, argv=["--plot", str(tmp_path / where)])
+    (line,) = err.splitlines()
+    assert (code, out) == (2, "")
+    assert "error: " in line and "in a folder that" in line
+    assert len(list(tmp_path.rglob("*"))) == 2
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no device that is always full")
+@pytest.mark.parametrize("script", DRAWING)
+def test_a_full_disk_gets_one_line(script, tmp_path, monkeypatch):
+    """A link is written to, and stays a link."""
+
+    def rung(path):
+        print("step    1  loss 4.0\nstep  200  loss 1.0")
+
+    monkeypatch.setattr(runpy, "run_path", rung)
+    file = tmp_path / "full.png"
+    file.symlink_to(FULL)
+    argv = ["--plot", str(file)]
+    for option in ("--steps", "--epochs"):
+        argv += [option, "1"] * (option in options(script))
+    edits = EDITS.get(script.replace(".py", ".png"), [])
+    code, _, err = outcome(script, *edits, argv=argv)
+    *_, line = err.splitlines()
+    assert code == 2
+    assert f"error: cannot write {file}: " in line
+    assert [path.is_symlink() for path in tmp_path.iterdir()] == [True]
