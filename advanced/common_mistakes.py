@@ -9,10 +9,13 @@ import argparse
 import logging
 import multiprocessing
 import random
+import signal
+import subprocess
 import sys
 import tempfile
 import traceback
 import warnings
+from importlib.util import find_spec
 from inspect import isfunction
 
 import torch
@@ -47,17 +50,23 @@ def add_locked(_, total, lock):
 
 def gradients_of_sums(rank, folder, found):
     """Put DDP's gradients of a sum, and of twice the sum, into a shared tensor."""
+    # DDP imports this later, when its default arguments would keep the group.
+    import torch.distributed.nn
+
     torch.set_num_threads(1)
     store = f"file://{folder}/store"
     distributed.init_process_group("gloo", store, world_size=2, rank=rank)
     model = nn.parallel.DistributedDataParallel(nn.Linear(1, 1, bias=False))
+
     x = torch.tensor([[1.0], [2.0]])[rank]  # each process has half of the data
     for k in (0, 1):
         model.zero_grad()
         (model(x).sum() * (k + 1)).backward()
         if rank == 0:
             found[k] = model.module.weight.grad.item()
-    del model  # before the group: or the process can hang when it ends
+
+    # The model holds the group; both must be gone before the interpreter is.
+    del model
     distributed.destroy_process_group()
 
 
@@ -307,12 +316,35 @@ def function_with_self():
     print(f"right: derivative {right:.0f}\nwhy:   nothing but ctx belongs to one use")
 
 
+def tensorflow_before_triton():
+    """Why "Segmentation fault", or "Aborted", with TensorFlow and torch.compile?"""
+
+    def end_of(program):
+        """Return how a new Python ends that runs this program."""
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, capture_output=True, timeout=300)
+        return signal.strsignal(-done.returncode) if done.returncode else "no error"
+
+    if not (find_spec("tensorflow") and find_spec("triton")):
+        return print("wrong: not tried\nright: Triton first\nwhy:   it takes both")
+    # Wrong: TensorFlow opens its libraries to all that are loaded after them.
+    wrong = end_of("import tensorflow, triton")
+    assert wrong in ("Segmentation fault", "Aborted")
+    print("wrong:", wrong)
+    # Right: Triton, which torch.compile imports, comes first; or two processes.
+    right = end_of("import triton, tensorflow")
+    assert right == "no error"
+    print("right:", right)
+    print("why:   both bring a copy of the compiler LLVM, and Triton's functions call")
+    print("       TensorFlow's. Triton comes with PyTorch for CUDA, on Linux")
+
+
 def main():
     """Show one mistake or all, and exit with 1 if a lesson is out of date."""
     mistakes = {
         name: mistake
         for name, mistake in list(globals().items())
-        if isfunction(mistake) and mistake.__doc__.endswith("?")
+        if isfunction(mistake) and (mistake.__doc__ or "").endswith("?")
     }
     parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
     parser.add_argument("name", nargs="?", metavar="name", choices=mistakes)
@@ -326,7 +358,7 @@ def main():
 
     # As Windows, macOS and new Pythons start processes; the server imports torch once.
     forkserver = "forkserver" in multiprocessing.get_all_start_methods()
-    multiprocessing.set_start_method("forkserver" if forkserver else "spawn")
+    multiprocessing.set_start_method("forkserver" if forkserver else "spawn", True)
     multiprocessing.set_forkserver_preload(["torch"])
     outdated = []
     for name in [args.name] if args.name else mistakes:
