@@ -96,6 +96,8 @@ def depths(call):
 
 parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
 parser.parse_args()
+if not __debug__:
+    parser.error("torch.export needs its assertions: run this without -O")
 
 # An export that fails also logs and prints its graph; the error below says enough.
 logging.getLogger("torch.fx").setLevel(logging.ERROR)

@@ -199,16 +199,39 @@ def test_unknown_name_is_told_which_there_are(script, capsys):
     assert all(name in line for name in ["no_mistake", *functions(script)])
 
 
-@each_script
-def test_without_assertions_it_says_so(script, capsys, monkeypatch):
-    """python -O leaves the assertions out, and every lesson would seem to hold."""
+@pytest.mark.parametrize("optimize", [1, 2])
+@pytest.mark.parametrize("script", [*MISTAKES, "advanced/static_and_dynamic.py"])
+def test_without_assertions_it_says_so(script, optimize, capsys, monkeypatch):
+    """python -O leaves the assertions out, and every lesson would seem to hold.
+
+    With -OO there are no docstrings either.
+    """
     monkeypatch.setattr(sys, "argv", [script])
-    code = compile(source(script), script, "exec", optimize=1)
+    code = compile(source(script), script, "exec", optimize=optimize)
     with pytest.raises(SystemExit) as exit:
-        exec(code, {"__name__": "__main__", "__doc__": ""})  # noqa: S102
+        exec(code, {"__name__": "__main__", "__doc__": None})  # noqa: S102
     assert exit.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "without -O" in line
+
+
+@each_script
+@pytest.mark.usefixtures("started_anew")
+def test_runs_twice_in_one_notebook(script, capsys):
+    """%run puts a function without a docstring among the variables of a script."""
+    (here, *_) = [
+        name
+        for other, name in HERE
+        if other == script
+        and not re.search("num_workers|start_", text_of(script, name))
+    ]
+    first = source(script).index("import argparse")
+    text = source(script)[first:]
+    for _ in (1, 2):
+        with pytest.raises(SystemExit) as exit:
+            execute(script, (text, f"__nonzero__ = lambda: True\n{text}"), argv=[here])
+        assert not exit.value.code
+        assert "right: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("script", FLAT)
