@@ -107,21 +107,23 @@ def replaced(match, group, new):
     return match[0][:start] + new + match[0][end:]
 
 
-def output(command, shown):
-    """Return what a command prints; for the one that prints times, what is shown."""
-    words = as_run(command)
-    return shown if words[0] == TIMED else finished(words).stdout
+def updated(text, scripts):
+    """Return the README with every script and count as it is now.
 
+    Of the outputs, only those of the named scripts are renewed: a run on a busy machine
+    would replace all times and speeds by others.
+    """
 
-def updated(text):
-    """Return the README with every script, output and count as it is now."""
+    def output(command, shown):
+        words = as_run(command)
+        return finished(words).stdout if words[0] in scripts else shown
 
     def renew(match):
         body = match["body"]
         if match["kind"] == "python" and script_shown(body):
             body = code(script_shown(body))
         elif match["command"]:
-            body = finished(as_run(match["command"])).stdout
+            body = output(match["command"], body)
         elif match["kind"] == "console":
             body = "".join(
                 f"$ {command}\n{output(command, shown)}"
@@ -133,7 +135,7 @@ def updated(text):
         return replaced(match, 4, in_words(match[1], match[2]))
 
     for command in commands(text):
-        if TIMED not in command:
+        if as_run(command)[0] in scripts:
             start(as_run(command))
     return ROW.sub(count, FENCE.sub(renew, text))
 
