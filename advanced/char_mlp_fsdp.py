@@ -54,10 +54,87 @@ def save(folder, step, model, optimizer):
     """Write a checkpoint, each process its share, and only then remove the older."""
     new = folder / f"step-{step}"
     w, s = get_state_dict(model, optimizer)
-    dcp.save({"w": w, "s": s}, checkpoint_id=new)
+    try:
+        dcp.save({"w": w, "s": s}, checkpoint_id=new)
+    except dcp.CheckpointException:  # raised in all processes if one cannot write
+        if dist.get_rank() == 0:
+            shutil.rmtree(new, ignore_errors=True)
+        raise
+
     if dist.get_rank() == 0:
         for old in {*folder.glob("step-*")} - {new}:
             shutil.rmtree(old)
+
+
+def reason(error):
+    """Return in a line what went wrong, be it in one process or in all."""
+    if isinstance(error, dcp.CheckpointException):
+        error, _ = next(iter(error.failures.values()))
+    return f"{error!r:.99}"
+
+
+def train(args):
+    """Train and print the losses. Return what is wrong with the checkpoint, or None."""
+    rank = dist.get_rank()
+    world_size = dist.get_world_size()
+    mesh = dist.init_device_mesh(args.device, (world_size,))
+
+    # N is the number of rows in a batch, each of T bytes;
+    # V is how many kinds of bytes there are; E is the size of what stands for one.
+    N, T, V, E = 512, 8, 256, 16
+    text = "".join(topics[name] for name in sorted(topics))[:100_000]
+    chars = torch.tensor(list(text.encode()), device=args.device)
+
+    # A block is whole only while it is made: it is sharded when the next one comes.
+    torch.manual_seed(0)
+    blocks = [fully_shard(Block(T * E), mesh=mesh) for _ in range(4)]
+    first = torch.nn.Embedding(V, E)
+    last = torch.nn.Linear(T * E, V)
+    model = torch.nn.Sequential(first, torch.nn.Flatten(), *blocks, last)
+    fully_shard(model, mesh=mesh)  # all that no block has: the first and the last layer
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3, foreach=True)
+    loss_fn = torch.nn.CrossEntropyLoss(reduction="sum")
+
+    done = 0
+    if args.checkpoint:
+        try:
+            done = load(args.checkpoint, model, optimizer)
+        except (Exception, dcp.CheckpointException) as error:  # noqa: BLE001, or others
+            return f"cannot go on from {args.checkpoint}: {reason(error)}"
+
+    # What this process holds of the parameters, and what the others do.
+    whole = sum(w.numel() for w in model.parameters())
+    own = sum(w.to_local().numel() for w in model.parameters())
+    shares = [None] * world_size
+    dist.all_gather_object(shares, f"{own / whole:.3f}")
+    if rank == 0:
+        print(f"parameters {whole}  shares {' '.join(shares)}")
+
+    for t in range(done + 1, args.steps + 1):
+        # The step is the seed, so a run that goes on sees what it would have seen.
+        torch.manual_seed(t)
+        i = torch.randint(len(chars) - T, (N, 1)) + torch.arange(T + 1)  # (N, T + 1)
+        batch = chars[i.tensor_split(world_size)[rank]]  # the rows of this process
+
+        # The sums over the rows here, and over the processes, make a mean over N.
+        loss = loss_fn(model(batch[:, :-1]), batch[:, -1]) / N  # ()
+
+        # FSDP takes the mean over processes where we need the sum: hence world_size.
+        optimizer.zero_grad()
+        (loss * world_size).backward()
+        optimizer.step()
+
+        if t == 1 or t % 50 == 0 or t == args.steps:
+            # In place: loss becomes the sum over the processes.
+            dist.all_reduce(loss.detach())
+            if rank == 0:
+                print(f"step {t:4d}  loss {loss.item():.4e}")
+            if args.checkpoint:
+                try:
+                    save(args.checkpoint, t, model, optimizer)
+                except (OSError, dcp.CheckpointException) as error:
+                    return f"cannot write to {args.checkpoint}: {reason(error)}"
+    return None
 
 
 devices = [d for d in ("cpu", "cuda", "xpu") if getattr(torch, d).is_available()]
@@ -69,52 +146,21 @@ args = parser.parse_args()
 if args.steps < 1:
     parser.error("argument --steps: must be 1 or more")
 
+# Each process of a machine computes on a GPU of its own.
+if args.device != "cpu":
+    torch.accelerator.set_device_index(dist.get_node_local_rank(0))
+
 # Meet the other processes. Without torchrun there is this one alone, with rank 0.
-alone = {"store": dist.HashStore(), "rank": 0, "world_size": 1}
-dist.init_process_group(**{} if dist.is_torchelastic_launched() else alone)
-rank, world = dist.get_rank(), dist.get_world_size()
-torch.cuda.set_device(dist.get_node_local_rank(0) if args.device == "cuda" else -1)
-mesh = dist.init_device_mesh(args.device, (world,))
+if dist.is_torchelastic_launched():
+    dist.init_process_group()
+else:
+    dist.init_process_group(store=dist.HashStore(), rank=0, world_size=1)
 
-# A block is whole only while it is made: its shares are left when the next one comes.
-N, T, V, E = 512, 8, 256, 16  # rows in a batch, bytes seen, kinds of bytes, their size
-torch.manual_seed(0)
-blocks = [fully_shard(Block(T * E), mesh=mesh) for _ in range(4)]
-first, last = torch.nn.Embedding(V, E), torch.nn.Linear(T * E, V)
-model = torch.nn.Sequential(first, torch.nn.Flatten(), *blocks, last)
-fully_shard(model, mesh=mesh)  # all that no block has: the first and the last layer
-optimizer = torch.optim.Adam(model.parameters(), lr=3e-3, foreach=True)
-loss_fn = torch.nn.CrossEntropyLoss(reduction="sum")
+problem = train(args)
 
-text = "".join(topics[name] for name in sorted(topics))[:100_000]
-chars = torch.tensor(list(text.encode()), device=args.device)
-try:
-    done = load(args.checkpoint, model, optimizer) if args.checkpoint else 0
-except (Exception, dcp.CheckpointException) as error:  # noqa: BLE001, or others
-    parser.error(f"argument --checkpoint: cannot go on from there: {error!r:.99}")
-whole, shares = sum(w.numel() for w in model.parameters()), [None] * world
-share = sum(w.to_local().numel() for w in model.parameters()) / whole
-dist.all_gather_object(shares, f"{share:.3f}")
-if rank == 0:
-    print(f"parameters {whole}  shares {' '.join(shares)}")
-for t in range(done + 1, args.steps + 1):
-    # The step is the seed, so a run that goes on sees what it would have seen.
-    torch.manual_seed(t)
-    i = torch.randint(len(chars) - T, (N, 1)) + torch.arange(T + 1)  # (N, T + 1)
-    batch = chars[i.tensor_split(world)[rank]]  # the rows of this process
-    # FSDP takes the mean over processes where we need the sum: hence world.
-    loss = loss_fn(model(batch[:, :-1]), batch[:, -1]) / N  # ()
-    optimizer.zero_grad()
-    (loss * world).backward()
-    optimizer.step()
-    if t == 1 or t % 50 == 0 or t == args.steps:
-        dist.all_reduce(loss.detach())  # in place: the sum over the processes
-        if rank == 0:
-            print(f"step {t:4d}  loss {loss.item():.4e}")
-        if args.checkpoint:
-            save(args.checkpoint, t, model, optimizer)
-
-# The shares must be gone before the group of processes is, or the exit may crash.
-del model, optimizer, blocks, first, last
+# What train has made goes before the group, and the group before the interpreter does:
+# the process can crash if a thread of the group has something left to let go of then.
 gc.collect()
 dist.destroy_process_group()
+if problem:
+    parser.error(f"argument --checkpoint: {problem}")

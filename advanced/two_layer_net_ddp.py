@@ -11,6 +11,9 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+# DDP imports this later, when its default arguments would keep the group to the end.
+import torch.distributed.nn
+
 devices = [d for d in ("cpu", "cuda", "xpu") if getattr(torch, d).is_available()]
 parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
 parser.add_argument("--steps", type=int, default=500, help="default: %(default)s")
@@ -19,17 +22,31 @@ parser.add_argument("--device", choices=devices, default="cpu", help="default: c
 args = parser.parse_args()
 if args.steps < 1:
     parser.error("argument --steps: must be 1 or more")
+
+# Each process of a machine computes on a GPU of its own.
+if args.device != "cpu":
+    torch.accelerator.set_device_index(dist.get_node_local_rank(0))
+
 # Meet the other processes. Without torchrun there is this one alone, with rank 0.
-alone = {"store": dist.HashStore(), "rank": 0, "world_size": 1}
-dist.init_process_group(**{} if dist.is_torchelastic_launched() else alone)
-rank, world = dist.get_rank(), dist.get_world_size()
+if dist.is_torchelastic_launched():
+    dist.init_process_group()
+else:
+    dist.init_process_group(store=dist.HashStore(), rank=0, world_size=1)
+rank = dist.get_rank()
+world_size = dist.get_world_size()
+
+# Inputs, targets and initial weights come from a seeded standard normal distribution.
 N, D_in, H, D_out = int(args.batch), 1000, 100, 10  # batch, input, hidden, output size
 randn = np.random.default_rng(0).standard_normal
 x = torch.tensor(randn((N, D_in), np.float32), device=args.device)
 y = torch.tensor(randn((N, D_out), np.float32), device=args.device)
 w1 = torch.tensor(randn((D_in, H), np.float32), device=args.device)
 w2 = torch.tensor(randn((H, D_out), np.float32), device=args.device)
-x, y = (part.tensor_split(world)[rank] for part in (x, y))  # the rows of this process
+
+# Every process has drawn the same numbers, and keeps its own rows of the batch.
+x = x.tensor_split(world_size)[rank]  # (N / world_size, D_in)
+y = y.tensor_split(world_size)[rank]  # (N / world_size, D_out)
+
 # Linear multiplies by the transpose of its weight: model[0].weight is (H, D_in).
 model = torch.nn.Sequential(
     torch.nn.Linear(D_in, H, bias=False),
@@ -40,21 +57,33 @@ with torch.no_grad():
     model[0].weight.copy_(w1.T)
     model[2].weight.copy_(w2.T)
 model = torch.nn.parallel.DistributedDataParallel(model)
-learning_rate = 1e-6 * 64 / N * world  # world: DDP takes the mean where we need the sum
+
+# A larger batch has a larger sum as its loss, and wants a smaller learning rate.
+# DDP takes the mean of the gradients where we need the sum: hence world_size.
+learning_rate = 1e-6 * 64 / N * world_size
 start = time.perf_counter()
 for t in range(1, args.steps + 1):
-    y_pred = model(x)  # (N / world, D_out)
+    y_pred = model(x)  # (N / world_size, D_out)
     loss = (y_pred - y).square().sum()  # ()
+
     if t == 1 or t % 50 == 0:
-        dist.all_reduce(loss.detach())  # in place: the sum over the processes
+        # In place: loss becomes the sum over the processes.
+        dist.all_reduce(loss.detach())
         if rank == 0:
             print(f"step {t:4d}  loss {loss.item():.4e}")
+
+    # DDP sends the gradients that are ready while backward computes the others.
     model.zero_grad()
-    loss.backward()  # sends gradients that are ready while it computes the others
+    loss.backward()
+
     with torch.no_grad():
         for w in model.parameters():
             w.sub_(w.grad, alpha=learning_rate)
+
 if rank == 0:
     print(f"steps per second {args.steps / (time.perf_counter() - start):.0f}")
-del model  # lets go of the group first: or this process can hang when it ends
+
+# The model holds the group. Both must be gone before the interpreter is: a thread of
+# the group that it finds at work then makes the process crash, with all losses printed.
+del model
 dist.destroy_process_group()

@@ -4,17 +4,21 @@ Most of them are forked from one that has imported torch and computed nothing.
 """
 
 import contextlib
+import errno
 import io
 import logging
 import math
 import multiprocessing
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
+import traceback
 import warnings
 from multiprocessing.connection import wait
+from pydoc_data.topics import topics
 
 import forked
 import pytest
@@ -39,12 +43,13 @@ from collection import (
 from readme import README, blocks
 from test_bad_input_gets_one_line import assert_one_line
 
+MISTAKES = "advanced/common_mistakes.py"
 CONTEXT = forked.SERVER if forked.CAN_FORK else multiprocessing.get_context("spawn")
 EPS = torch.finfo(torch.float32).eps
 FSDP_IN_FLOAT64 = (
     ("Block(T * E),", "Block(T * E).double(),"),
-    ("torch.nn.Embedding(V, E),", "torch.nn.Embedding(V, E).double(),"),
-    ("torch.nn.Linear(T * E, V)\n", "torch.nn.Linear(T * E, V).double()\n"),
+    ("torch.nn.Embedding(V, E)", "torch.nn.Embedding(V, E).double()"),
+    ("torch.nn.Linear(T * E, V)", "torch.nn.Linear(T * E, V).double()"),
     EVERY_STEP[1],
 )
 FSDP_EVERY_STEP = (
@@ -53,8 +58,11 @@ FSDP_EVERY_STEP = (
 )
 
 
-def work(rank, world, port, connection, script, edits, argv, name):
-    """Be one of the processes, as if torchrun had started it; send what came out."""
+def work(rank, world, port, connection, *task):
+    """Be one of the processes, as if torchrun had started it.
+
+    Send (what came out, None), or (None, the traceback) of what went wrong.
+    """
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -66,19 +74,30 @@ def work(rank, world, port, connection, script, edits, argv, name):
         "TORCHELASTIC_USE_AGENT_STORE": "True",
     }
     warnings.simplefilter("error")
+    try:
+        connection.send((outcome_of(*task), None))
+    except BaseException:
+        connection.send((None, traceback.format_exc()))
+        raise
+
+
+def outcome_of(script, edits, argv, name):
+    """Return (output, variable name) of an edited script, which destroys its group."""
     with contextlib.redirect_stdout(io.StringIO()) as output:
         variables = execute(script, *edits, argv=argv)
     assert not dist.is_initialized()
-    connection.send((output.getvalue(), variables.get(name)))
+    return output.getvalue(), variables.get(name)
 
 
 def together(world, script, *edits, argv=(), name=None):
     """Execute an edited script in processes; return [(output, variable name), ...].
 
-    If one of them dies, the others are killed, as by torchrun, and None comes back.
+    When one of them fails, the others are killed, as by torchrun. The AssertionError
+    has what each of them had to say, and its exit status.
     """
     store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
-    found, left, processes = {}, {}, []
+    found, errors, left, processes = {}, {}, {}, []
+    limit = time.monotonic() + SECONDS
     try:
         for rank in range(world):
             receiver, sender = CONTEXT.Pipe(duplex=False)
@@ -88,19 +107,29 @@ def together(world, script, *edits, argv=(), name=None):
             sender.close()
             left[receiver] = rank
         while left:
-            ready = wait(left, timeout=SECONDS)
-            assert ready, "a process hangs"
+            ready = wait(left, timeout=max(0, limit - time.monotonic()))
+            if not ready:
+                break
             for receiver in ready:
-                found[left.pop(receiver)] = receiver.recv()
+                rank = left.pop(receiver)
+                try:
+                    found[rank], errors[rank] = receiver.recv()
+                except EOFError:
+                    errors[rank] = "ended without a word"
+                if errors[rank]:  # the others may wait for it for ever, or fail as well
+                    limit = min(limit, time.monotonic() + 2)
         for process in processes:
-            process.join(SECONDS)
-        assert [process.exitcode for process in processes] == [0] * world
-    except EOFError:
-        return None
+            process.join(max(0, limit - time.monotonic()))
+        codes = [process.exitcode for process in processes]
     finally:
         for process in processes:
             process.kill()
             process.join()
+    said = [
+        f"rank {rank}: exit status {code}: {errors.get(rank, 'it hangs')}"
+        for rank, code in enumerate(codes)
+    ]
+    assert codes == [0] * world, "\n".join(said)
     return [found[rank] for rank in range(world)]
 
 
@@ -133,7 +162,7 @@ def test_ddp_prints_the_losses_of_numpy(world):
     assert distance(found.values(), curve(NUMPY)) <= 16 * EPS
 
 
-KEEP = ("del model ", "kept = [w.tolist() for w in model.parameters()]\ndel model ")
+KEEP = ("del model\n", "kept = [w.tolist() for w in model.parameters()]\ndel model\n")
 
 
 def test_ddp_leaves_the_same_weights_in_all_processes():
@@ -168,7 +197,8 @@ def unsharded():
     ends = torch.nn.Embedding(256, 16), torch.nn.Linear(128, 256)
     model = torch.nn.Sequential(ends[0], torch.nn.Flatten(), *blocks, ends[1]).double()
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    data = torch.tensor(list(script["text"].encode()))
+    text = "".join(topics[name] for name in sorted(topics))[:100_000]
+    data = torch.tensor(list(text.encode()))
     found = {}
     for t in range(1, 13):
         torch.manual_seed(t)
@@ -203,13 +233,14 @@ def test_fsdp_goes_on_with_any_number_of_processes(unsharded, tmp_path):
 
 
 CRASH = """
-    if step == 4 and rank == {rank}:
+    if step == 4 and dist.get_rank() == {rank}:
         import os
         real, calls = {call}, iter(range({n}))
         {call} = lambda *args, **kw: (
             os.kill(os.getpid(), 9) if next(calls, None) is None else real(*args, **kw)
         )
-    dcp.save("""
+    try:
+        dcp.save("""
 
 
 @pytest.mark.parametrize(
@@ -224,12 +255,82 @@ def test_fsdp_outlives_a_crash_while_it_writes(
     unsharded, tmp_path, rank, call, n, good
 ):
     argv = ["--checkpoint", str(tmp_path), "--steps", "6"]
-    crash = ("\n    dcp.save(", CRASH.format(rank=rank, call=call, n=n))
-    assert together(2, FSDP, *FSDP_EVERY_STEP, crash, argv=argv) is None
+    crash = ("\n    try:\n        dcp.save(", CRASH.format(rank=rank, call=call, n=n))
+    with pytest.raises(AssertionError, match=f"rank {rank}: exit status -9:"):
+        together(2, FSDP, *FSDP_EVERY_STEP, crash, argv=argv)
     assert len(list(tmp_path.iterdir())) == 2
     found = alone(FSDP, *FSDP_EVERY_STEP, argv=argv)
     assert_part_of(found, unsharded, range(good + 1, 7))
     assert os.listdir(tmp_path) == ["step-6"]
+
+
+def test_fsdp_on_a_full_disk_keeps_the_older_checkpoint(tmp_path, monkeypatch, capfd):
+    folder = tmp_path / "shares"
+    argv = ["--checkpoint", str(folder), "--steps"]
+    alone(FSDP, argv=[*argv, "1"])
+    before = {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(SystemExit) as exit:
+        alone(FSDP, argv=[*argv, "2"])
+    assert exit.value.code == 2
+    assert not dist.is_initialized()
+    assert_one_line(capfd.readouterr().err, f"cannot write to {folder}: OSError(28")
+    after = {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+    assert after == before
+
+
+SAYS_WHETHER_THE_GROUP_IS_GONE = """
+import runpy, sys, weakref
+import torch
+import torch.distributed as dist
+
+def destroy_and_look(destroy=dist.destroy_process_group):
+    group = weakref.ref(dist.group.WORLD)
+    destroy()
+    print("the group is gone" if group() is None else "something keeps the group")
+
+dist.destroy_process_group = destroy_and_look
+path, function, *argv = sys.argv[1:]
+sys.argv = [path, *argv]
+variables = runpy.run_path(path, run_name="run" if function else "__main__")
+if function:
+    variables[function](int(argv[0]), argv[1], torch.zeros(2))
+"""
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        pytest.param([[DDP, "", "--steps", "1"]], id="DDP"),
+        pytest.param(
+            [[MISTAKES, "gradients_of_sums", rank, "."] for rank in "01"], id="mistake"
+        ),
+    ],
+)
+def test_nothing_keeps_the_group_that_is_destroyed(commands, tmp_path):
+    """Or its threads meet the end of the interpreter, and now and then it aborts.
+
+    This needs new processes, which have not imported what keeps the group.
+    """
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", SAYS_WHETHER_THE_GROUP_IS_GONE]
+            + [ROOT / script, *argv],
+            cwd=tmp_path,
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        for script, *argv in commands
+    ]
+    for output in ended(*processes):
+        assert output.splitlines()[-1] == "the group is gone"
 
 
 TORCHRUN = [
@@ -257,29 +358,32 @@ def torchrun(word, changes, *more):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
 
 
-def end(agent):
-    """End a torchrun that is still there; return its output and its errors."""
-    agent.terminate()  # it ends its processes as well
+def end(process):
+    """End a process that is still there; return its output and its errors."""
+    process.terminate()  # torchrun ends its processes as well
     try:
-        return agent.communicate(timeout=20)
+        return process.communicate(timeout=20)
     except subprocess.TimeoutExpired:  # it has none left and waits for other machines
-        agent.kill()
-        return agent.communicate()
+        os.killpg(process.pid, signal.SIGKILL)
+        return process.communicate()
 
 
-def ended(*agents):
-    """Return what each torchrun has printed, once all have ended as they should."""
-    limit = time.monotonic() + SECONDS / 3
-    while None in [agent.poll() for agent in agents] and time.monotonic() < limit:
-        if any(agent.returncode for agent in agents):
-            break
-        time.sleep(0.1)
-    codes = [agent.returncode for agent in agents]
-    outputs, errors = zip(*map(end, agents), strict=True)
-    assert codes == [0] * len(agents), "\n".join(errors)
+def ended(*processes):
+    """Return what each of them has printed, once all have ended as they should."""
+    limit = time.monotonic() + SECONDS
+    try:
+        while time.monotonic() < limit:
+            codes = [process.poll() for process in processes]
+            if None not in codes or any(codes):
+                break
+            time.sleep(0.1)
+    finally:
+        outputs, errors = zip(*map(end, processes), strict=True)
+    assert codes == [0] * len(processes), "\n".join(errors)
     return outputs
 
 
@@ -288,11 +392,11 @@ def test_torchrun_starts_killed_processes_again_and_no_loss_is_another(
 ):
     """One process of two is killed: what is lost are the steps since the checkpoint."""
     more_often = ("t % 50 == 0", "t % 5 == 0")
-    killed = """    import os
-    if t == 7 and rank == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
-        os.kill(os.getpid(), 9)
-    optimizer.zero_grad()"""
-    crash = ("    optimizer.zero_grad()", killed)
+    killed = """        import os
+        if t == 7 and rank == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+            os.kill(os.getpid(), 9)
+        optimizer.zero_grad()"""
+    crash = ("        optimizer.zero_grad()", killed)
     copy = tmp_path / "copy_of_script.py"
     copy.write_text(
         edited(source(FSDP), *FSDP_IN_FLOAT64, more_often, crash), encoding="utf-8"
@@ -332,9 +436,9 @@ def test_two_machines_print_the_losses_of_numpy():
         (DDP, ["--device", "mps"], "--device: invalid choice: 'mps'"),
         (FSDP, ["--device", "mps"], "--device: invalid choice: 'mps'"),
         (FSDP, ["--checkpoint"], "--checkpoint: expected one argument"),
-        (FSDP, ["--checkpoint", "file"], "--checkpoint: cannot go on from there"),
-        (FSDP, ["--checkpoint", "no/folder"], "--checkpoint: cannot go on from there"),
-        (FSDP, ["--checkpoint", "foreign"], "--checkpoint: cannot go on from there"),
+        (FSDP, ["--checkpoint", "file"], "cannot go on from file: FileExistsError"),
+        (FSDP, ["--checkpoint", "no/folder"], "cannot go on from no/folder: FileNot"),
+        (FSDP, ["--checkpoint", "foreign"], "cannot go on from foreign: Unpickling"),
     ],
 )
 def test_wrong_option(script, wrong, what, capfd, caplog, monkeypatch, tmp_path):
@@ -346,8 +450,7 @@ def test_wrong_option(script, wrong, what, capfd, caplog, monkeypatch, tmp_path)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(SystemExit) as exit:
         execute(script, argv=wrong)
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    assert not dist.is_initialized()
     assert exit.value.code == 2
     assert_one_line(capfd.readouterr().err, what)
     assert [line for line in caplog.records if line.levelno >= logging.WARNING] == []
