@@ -221,7 +221,7 @@ def tuple_handed_on():
 mistakes = {
     name: mistake
     for name, mistake in list(globals().items())
-    if isfunction(mistake) and mistake.__doc__.endswith("?")
+    if isfunction(mistake) and (mistake.__doc__ or "").endswith("?")
 }
 parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
 parser.add_argument("name", nargs="?", metavar="name", choices=mistakes)
