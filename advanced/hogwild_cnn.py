@@ -37,12 +37,15 @@ def work(rank, net, images, labels, epochs, counter, times, barrier):
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # started: Ctrl-C is for it again
     torch.set_num_threads(1)
+
     # The first pass is slow, as it sets things up. A copy makes it before the start.
     copy.deepcopy(net)(images[:4].float()).sum().backward()
     barrier.wait()
+
     for _ in range(100_000):
         counter += 1
     barrier.wait()
+
     processes = len(times)
     times[rank, 0] = start = time.perf_counter()  # one clock for all processes
     for epoch in range(1, epochs + 1):
@@ -50,17 +53,20 @@ def work(rank, net, images, labels, epochs, counter, times, barrier):
         # The same seed makes the same batches everywhere; they are dealt like cards.
         order = torch.randperm(len(images), generator=torch.manual_seed(epoch))
         batches = order.split(4)[rank::processes]
+
         total = 0
         for batch in batches:
             scores = net(images[batch].float())
             loss = nn.functional.cross_entropy(scores, labels[batch])
             net.zero_grad()
             loss.backward()
+
             # Read, subtract, write: what another process writes in between is lost.
             with torch.no_grad():
                 for weight in net.parameters():
                     weight -= learning_rate * weight.grad
             total += loss.item()
+
         line = f"epoch {epoch:4d}  loss {total / len(batches):.4e}  process {rank + 1}"
         line += f" of {processes}  seconds {time.perf_counter() - start:.2f}\n"
         print(line, end="", flush=True)  # written in one go, so that no lines mix
@@ -71,10 +77,12 @@ def together(processes, *task):
     """Do the task in new processes. Return what they counted and the seconds taken."""
     counter, times = torch.tensor(0), torch.zeros(processes, 2, dtype=torch.float64)
     task += counter, times, mp.get_context("spawn").Barrier(processes, timeout=600)
+
     # Ctrl-C is not for processes that are just starting: as daemons they end with us.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     context = mp.spawn(work, task, processes, join=False, daemon=True)
     signal.signal(signal.SIGINT, handler)
+
     try:
         while not context.join():
             pass
@@ -94,19 +102,28 @@ def main():
         parser.error("argument --epochs: must be 1 or more")
     if not 1 <= args.processes <= 64:
         parser.error("argument --processes: must be 1 to 64")
+
+    # SIGTERM ends Python on the spot. As an exit it takes folder and processes along.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory() as out:
-        draw = Path(__file__).parents[1] / "data" / "draw_images.py"
-        options = "--count=200", "--size=20"
-        subprocess.run([sys.executable, draw, out, *options], check=True)
+        draw = Path(__file__).resolve().parents[1] / "data" / "draw_images.py"
+        command = [sys.executable, draw, out, "--count=200", "--size=20"]
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode != 0:
+            reason = done.stderr.strip().rpartition("\n")[2]  # the last line
+            parser.error(f"{draw} has drawn no images: {reason}")
         images = np.stack([Image.open(file) for file in sorted(Path(out).glob("*/*"))])
+
     images = torch.from_numpy(images).permute(0, 3, 1, 2)
     labels = torch.arange(10).repeat_interleave(200)
     seen, unseen = torch.randperm(2000, generator=torch.manual_seed(0)).split(1600)
+
     seconds = {}
     for n in sorted({1, args.processes}):
         torch.manual_seed(0)
         net = make_net().share_memory()
         counter, seconds[n] = together(n, net, images[seen], labels[seen], args.epochs)
+
         with torch.no_grad():
             scores = net(images[unseen].float())
         loss = nn.functional.cross_entropy(scores, labels[unseen])

@@ -5,14 +5,19 @@ import functools
 import importlib
 import os
 import re
+import runpy
+import shutil
 import signal
+import subprocess
 import sys
 import threading
+import time
 
 import forked
 import pytest
 import torch
-from collection import HOGWILD, ROOT, finished, losses
+from collection import ENVIRONMENT, HOGWILD, ROOT, SECONDS, finished, losses
+from test_bad_input_gets_one_line import assert_one_line
 
 sys.path.insert(0, str(ROOT / "advanced"))  # spawn hands it on to the processes
 hogwild = importlib.import_module("hogwild_cnn")
@@ -239,3 +244,63 @@ def test_ctrl_c_ends_all(spawned, started):
     started.append(interrupt)
     assert ends_with(spawned, hogwild.make_net(), *task(), 1) == 130
     assert all(process.daemon for process in spawned[0].processes)
+
+
+@pytest.fixture
+def _sigterm():
+    """What the script does about SIGTERM is undone: this process is another's."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("_sigterm")
+@pytest.mark.parametrize("drawing, reason", [(False, "No such file"), (True, "no ink")])
+def test_images_that_nobody_draws_are_one_line(
+    drawing, reason, tmp_path, monkeypatch, capfd
+):
+    """The script is looked for beside the file, wherever a link to it lies."""
+    for folder in ("advanced", "data", "elsewhere", "temporary"):
+        (tmp_path / folder).mkdir()
+    script = shutil.copy(ROOT / HOGWILD, tmp_path / "advanced")
+    draw = tmp_path / "data" / "draw_images.py"
+    if drawing:
+        draw.write_text("raise SystemExit('no ink')")
+    link = tmp_path / "elsewhere" / "link.py"
+    try:
+        link.symlink_to(script)
+    except OSError:
+        pytest.skip("only an administrator may make links")
+    monkeypatch.setattr(sys, "argv", [str(link)])
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    with pytest.raises(SystemExit) as exit:
+        runpy.run_path(str(link), run_name="__main__")
+    assert exit.value.code == 2
+    error = capfd.readouterr().err
+    assert_one_line(error, f"{draw} has drawn no images: ")
+    assert reason in error
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
+def test_sigterm_takes_the_drawn_images_along(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", ROOT / HOGWILD],
+        env=ENVIRONMENT | {"TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        limit = time.monotonic() + SECONDS
+        while not any(tmp_path.rglob("*.png")) and time.monotonic() < limit:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        process.terminate()
+        output, errors = process.communicate(timeout=SECONDS)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert (process.returncode, errors) == (143, ""), output
+    assert list(tmp_path.iterdir()) == []
