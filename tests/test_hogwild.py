@@ -260,13 +260,13 @@ def test_images_that_nobody_draws_are_one_line(
     drawing, reason, tmp_path, monkeypatch, capfd
 ):
     """The script is looked for beside the file, wherever a link to it lies."""
-    for folder in ("advanced", "data", "elsewhere", "temporary"):
-        (tmp_path / folder).mkdir()
+    for folder in ("advanced", "data", "far/away", "temporary"):
+        (tmp_path / folder).mkdir(parents=True)
     script = shutil.copy(ROOT / HOGWILD, tmp_path / "advanced")
     draw = tmp_path / "data" / "draw_images.py"
     if drawing:
         draw.write_text("raise SystemExit('no ink')")
-    link = tmp_path / "elsewhere" / "link.py"
+    link = tmp_path / "far/away/link.py"
     try:
         link.symlink_to(script)
     except OSError:
