@@ -116,7 +116,7 @@ FAMILY_A = [
 
 
 def needs_tensorflow(script):
-    return "import tensorflow" in source(script)
+    return re.search("^ *import tensorflow", source(script), re.MULTILINE) is not None
 
 
 def skip_if_missing(script):
