@@ -99,7 +99,8 @@ parser.parse_args()
 if not __debug__:
     parser.error("torch.export needs its assertions: run this without -O")
 
-# An export that fails also logs and prints its graph; the error below says enough.
+# A graph that breaks or fails is logged and printed, too; the lines below say enough.
+logging.getLogger("torch._dynamo").setLevel(logging.ERROR)
 logging.getLogger("torch.fx").setLevel(logging.ERROR)
 N, D_in, H, D_out = 64, 1000, 100, 10  # batch, input, hidden and output size
 torch.manual_seed(0)

@@ -9,11 +9,12 @@ import warnings
 OTHERS = []
 if sys.version_info[:3] == (3, 13, 0):
     # By torch.compile: the next version of Python is faster.
-    OTHERS.append(("Guards may run slower on Python 3.13.0", RuntimeWarning))
+    OTHERS.append(("Guards may run slower on Python 3.13.0", RuntimeWarning, ""))
 if sys.version_info >= (3, 13):
     # By tf.function: TensorFlow 2.21 puts attributes of its own into syntax trees.
-    OTHERS.append(("Constant.__init__ got an unexpected keyword", DeprecationWarning))
-FILTERS = ["error", *(f"ignore:{text}:{kind.__name__}" for text, kind in OTHERS)]
+    OTHERS.append(("", DeprecationWarning, "gast.astn"))
+FILTERS = ["error"]
+FILTERS += [f"ignore:{text}:{kind.__name__}:{name}" for text, kind, name in OTHERS]
 
 
 def make_errors():
@@ -21,5 +22,5 @@ def make_errors():
     sys.warnoptions.append("error")
     warnings.resetwarnings()
     warnings.simplefilter("error")
-    for text, kind in OTHERS:
-        warnings.filterwarnings("ignore", text, kind)
+    for text, kind, module in OTHERS:
+        warnings.filterwarnings("ignore", text, kind, module)
