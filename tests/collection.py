@@ -1,18 +1,18 @@
-"""What every test needs: the scripts, a run of one, the losses that a run prints."""
+"""What the tests share: the scripts, a run of one, the losses that a run prints.
 
-import ast
+Programs, which have a main(), are imported by the tests that call them: setup.cfg puts
+the seven folders on the path, so "import train_cnn" finds data/train_cnn.py.
+"""
+
 import functools
-import inspect
 import os
 import re
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import apart
-import forked
 import pytest
 import torch
 import warned
@@ -35,76 +35,33 @@ NN = "nn/two_layer_net_nn.py"
 OPTIM = "optim/two_layer_net_optim.py"
 DDP = "advanced/two_layer_net_ddp.py"
 DYNAMIC = "advanced/dynamic_net.py"
-CHARS = "rnn/char_rnn.py"
-MIXED = "advanced/mixed_precision.py"
-PER_SAMPLE = "advanced/per_sample_gradients.py"
-PROFILE = "advanced/profile_training.py"
-FSDP = "advanced/char_mlp_fsdp.py"
 TENSORFLOW = "advanced/tf_two_layer_net.py"
 TF_FUNCTION = "advanced/tf_two_layer_net_function.py"
 COMPILE = "advanced/two_layer_net_compile.py"
-HOGWILD = "advanced/hogwild_cnn.py"
 
 SECONDS = 300
-# A copy: a variable that is set in this process while another one starts would move the
-# real environment away under its feet.
 ENVIRONMENT = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-POOL = ThreadPoolExecutor(max_workers=max(1, os.cpu_count() - 1))
-STARTED = []
-
-
-def cached(function):
-    """Return function with a cache in which f(1) and f(1, real=False) are one call."""
-    signature = inspect.signature(function)
-    call = functools.cache(function)
-
-    @functools.wraps(function)
-    def bound(*args, **options):
-        arguments = signature.bind(*args, **options)
-        arguments.apply_defaults()
-        return call(*arguments.args, **arguments.kwargs)
-
-    return bound
 
 
 def source(script):
     return (ROOT / script).read_text(encoding="utf-8")
 
 
-@functools.cache
 def options(script):
-    """Return {name: its type, or None} for the options in the script's CLI block.
-
-    A name without dashes is that of an output, which has to be named; what can be left
-    out instead, as nargs says, is not among them.
-    """
-    found = {}
-    for node in ast.walk(ast.parse(source(script))):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
-            ".add_argument"
-        ):
-            name = node.args[0].value
-            words = {word.arg: ast.unparse(word.value) for word in node.keywords}
-            if name.startswith("--") or words.get("nargs") != "'?'":
-                found[name] = words.get("type")
-    return found
-
-
-def can_fork(script):
-    """Whether a fork loses nothing: no processes, no settings before the import."""
-    text = source(script)
-    processes = re.search(r"__main__|torch\.distributed", text)
-    settings = "os.environ[" in text.partition("import torch")[0]
-    return forked.CAN_FORK and "torch" in text and not (processes or settings)
+    """Return the names of the script's arguments: --steps, or images."""
+    return re.findall(r'add_argument\(\s*"([^"]+)"', source(script))
 
 
 def short(script, device="cpu"):
-    """Return the command of a run that takes seconds: few steps, outputs named."""
+    """Return the command of a run that takes seconds: (script, option, ...)."""
     known = options(script)
-    words = [name for name in known if not name.startswith("--")]
-    words += ["--device", device] * ("--device" in known and device != "cpu")
-    words += ["--steps", "50"] * ("--steps" in known and can_fork(script))
-    words += ["--epochs", "3"] * ("--epochs" in known)
+    words = []
+    if device != "cpu":
+        words += ["--device", device]
+    if "--steps" in known:
+        words += ["--steps", "50"]
+    if "--epochs" in known:
+        words += ["--epochs", "3"]
     return script, *words
 
 
@@ -125,72 +82,42 @@ def skip_if_missing(script):
         pytest.skip("TensorFlow is not installed: pip install tensorflow")
 
 
-def run_python(command, folder, **variables):
-    """Run (script, option, ...) as a reader does, in folder.
-
-    More variables of the environment may be given.
-    """
-    filters = [f"-W{each}" for each in warned.FILTERS]
-    return subprocess.run(
-        [sys.executable, *filters, ROOT / command[0], *command[1:]],
-        cwd=folder,
-        env=ENVIRONMENT | variables,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-
-
-def run_forked(command, folder):
-    """Do the same in a process that has no need to import torch."""
-    with tempfile.TemporaryDirectory() as other:
-        outputs = [Path(other, name) for name in ("stdout", "stderr")]
-        process = forked.start((ROOT / command[0], *command[1:]), folder, outputs)
-        process.join(SECONDS)
-        if process.exitcode is None:
-            process.kill()
-            raise subprocess.TimeoutExpired(command, SECONDS)
-        texts = [output.read_text(encoding="utf-8") for output in outputs]
-        return subprocess.CompletedProcess(command, process.exitcode, *texts)
-
-
 # By torch.compile, where NVIDIA's compiler is installed and no driver of theirs.
 NOTICE = re.compile(r"^W.*No CUDA runtime is found, using CUDA_HOME.*\n", re.MULTILINE)
 
 
-def _run(command, real):
-    forked_run = can_fork(command[0]) and not real
-    with tempfile.TemporaryDirectory() as folder:
-        done = (run_forked if forked_run else run_python)(command, folder)
-        done.stderr = NOTICE.sub("", done.stderr)
-        done.files = os.listdir(folder)
-        return done
+def run_in(folder, script, *options, stdin=None, **variables):
+    """Run a script as a reader does, in a process of its own that works in folder.
 
-
-@cached
-def start(command, real=False):
-    """Start (script, option, ...) as a reader does and return a Future.
-
-    Its result has returncode, stdout, stderr, and files: the names of what it wrote.
-    The same command is run once, however many tests look at it. Importing torch takes
-    longer than most scripts, so they are forked where that changes nothing, unless real
-    is true.
+    Warnings are errors. stdin may be given as text, and more variables of the
+    environment. Returns a subprocess.CompletedProcess.
     """
-    STARTED.append((command, real))
-    return POOL.submit(_run, command, real)
+    filters = [f"-W{each}" for each in warned.FILTERS]
+    done = subprocess.run(
+        [sys.executable, *filters, ROOT / script, *options],
+        cwd=folder,
+        env=ENVIRONMENT | variables,
+        input=stdin or "",
+        capture_output=True,
+        encoding="utf-8",
+        timeout=SECONDS,
+        check=False,
+    )
+    done.stderr = NOTICE.sub("", done.stderr)
+    return done
 
 
-@cached
-def finished(command, real=False):
-    """Return what comes of start(). This process is not idle while others run."""
-    future = start(command, real)
-    if future.cancel():  # it was still waiting its turn
-        return _run(command, real)
-    while STARTED and not future.done():
-        finished(*STARTED.pop())
-    return future.result()
+@functools.cache
+def run(script, *options):
+    """Do the same in an empty folder; the result's files are what it wrote there.
+
+    The same command is run once, however many tests look at it.
+    """
+    skip_if_missing(script)
+    with tempfile.TemporaryDirectory() as folder:
+        done = run_in(folder, script, *options)
+        done.files = os.listdir(folder)
+    return done
 
 
 def losses(text):
@@ -254,7 +181,7 @@ IN_FLOAT64 = [
 ]
 
 
-@cached
+@functools.cache
 def curve(script, *edits, steps=500, threads=1, dtype=torch.float32):
     """Return the losses of all steps as a float64 tensor, in full precision.
 

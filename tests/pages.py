@@ -1,0 +1,277 @@
+"""The pages taken apart: code, commands and outputs, sessions, the ladder, links.
+
+On a page, a line "<!-- ... -->" above a block can say four things, with commas between:
+
+    needs cuda      the session below runs only where there is such a device
+    python PATH     the block below is what this command prints
+    measured        its numbers are those of one machine, and are not compared
+    within 5%       its numbers differ that much from machine to machine
+    in any order    so do its lines
+
+An output may leave lines out: a line "..." stands for any number of them.
+"""
+
+import ast
+import difflib
+import functools
+import re
+import textwrap
+from dataclasses import dataclass
+
+from collection import FOLDERS, ROOT, SCRIPTS, run, source
+
+PAGES = ["README.md", *(f"{folder}/README.md" for folder in [*FOLDERS, "tests"])]
+FENCE = re.compile(
+    r"^(?:<!-- (?P<marks>[^\n]+) -->\n)?```(?P<kind>\w+)\n(?P<body>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+# | [script](its section) | the one new idea | [-12 +8](the script beside it) |
+ROW = re.compile(
+    r"^\| \[(?P<script>\S+\.py)\]\((?P<section>\S+)\) \| (?P<idea>.+) "
+    r"\| (?:\[(?P<count>\S+ \S+)\]\((?P<neighbour>\S+)\) )?\|$",
+    re.MULTILINE,
+)
+NUMBER = re.compile(r"[+-]?\b\d+(?:\.\d+)?(?:e[+-]\d+)?\b")
+
+
+class PageError(Exception):
+    """Something on a page that cannot be checked or renewed; says what to do."""
+
+
+@functools.cache
+def text(page):
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def target(page, link):
+    """Return where a link on a page leads: a path from the root, and an anchor."""
+    path, _, anchor = link.partition("#")
+    if not path:
+        return page, anchor
+    place = (ROOT / page).parent / path
+    return place.resolve().relative_to(ROOT).as_posix(), anchor
+
+
+# Code
+
+
+def whole(script):
+    """Return the script without its docstring."""
+    end = ast.parse(source(script)).body[0].end_lineno
+    lines = source(script).splitlines(keepends=True)[end:]
+    return "".join(lines).lstrip("\n")
+
+
+def contains(script, excerpt):
+    """Whether the lines of an excerpt follow one another in the script.
+
+    An excerpt from within a function or a loop may be moved to the left.
+    """
+    lines = source(script).splitlines(keepends=True)
+    count = len(excerpt.splitlines())
+    parts = ("".join(lines[i : i + count]) for i in range(len(lines) - count + 1))
+    return any(excerpt in (part, textwrap.dedent(part)) for part in parts)
+
+
+def renewed_excerpt(page, script, excerpt):
+    """Return the excerpt as the script has it now, from its first line to its last."""
+    if contains(script, excerpt):
+        return excerpt
+    lines = source(script).splitlines(keepends=True)
+    shown = excerpt.splitlines()
+    begins = [i for i, line in enumerate(lines) if line.strip() == shown[0].strip()]
+    if len(begins) != 1:
+        raise PageError(
+            f"{page}: the first line of an excerpt is {len(begins)} times in {script}: "
+            f"{shown[0].strip()!r}. Let the excerpt begin with a line that is there once."
+        )
+    for end in range(begins[0], len(lines)):
+        if lines[end].strip() == shown[-1].strip():
+            part = "".join(lines[begins[0] : end + 1])
+            moved = not shown[0].startswith(" ")
+            return textwrap.dedent(part) if moved else part
+    raise PageError(
+        f"{page}: the last line of an excerpt is no longer in {script}: "
+        f"{shown[-1].strip()!r}. Put another last line there, then renew the page."
+    )
+
+
+def code_shown(body):
+    """Return (script, whether all of it is shown, code) of a python block, or None."""
+    head = re.match(r"# (Code in|In) file (\S+)\n", body)
+    return head and (head[2], head[1] == "Code in", body[head.end() :])
+
+
+def renewed_code(page, body):
+    """Return the body of a python block, with its code as it is in the file now."""
+    if not code_shown(body):
+        return body
+    script, all_of_it, code = code_shown(body)
+    if script not in SCRIPTS:
+        raise PageError(f"{page} shows code of {script}, which is not there.")
+    new = whole(script) if all_of_it else renewed_excerpt(page, script, code)
+    return body.removesuffix(code) + new
+
+
+# Commands and outputs
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a page shows of a command: (script, option, ...)."""
+
+    page: str
+    command: tuple
+    marks: tuple
+    shown: str
+
+
+def as_command(page, line):
+    """Turn "python PATH OPTION ..." into (PATH, OPTION, ...)."""
+    python, *words = line.split()
+    if python != "python" or words[0] not in SCRIPTS:
+        raise PageError(f"{page}: {line!r} is not a command that runs a script.")
+    return tuple(words)
+
+
+def split_marks(match):
+    return tuple(re.split(r", *", match["marks"])) if match["marks"] else ()
+
+
+def outputs_in(page, match):
+    """Return [(command line, its output)] for a block, as a match of FENCE."""
+    if match["kind"] == "console":
+        parts = re.split(r"^\$ ", match["body"], flags=re.MULTILINE)[1:]
+        return [(part.partition("\n")[0], part.partition("\n")[2]) for part in parts]
+    lines = [mark for mark in split_marks(match) if mark.startswith("python ")]
+    return [(line, match["body"]) for line in lines]
+
+
+@functools.cache
+def outputs():
+    """Return every Output that a page shows."""
+    return [
+        Output(page, as_command(page, line), split_marks(match), shown)
+        for page in PAGES
+        for match in FENCE.finditer(text(page))
+        for line, shown in outputs_in(page, match)
+    ]
+
+
+# The ladder
+
+
+def code_lines(script):
+    """Return the lines of a script without docstrings, comments and blank lines."""
+    lines = [re.sub(r"\s*# .*", "", line) for line in source(script).splitlines()]
+    for node in ast.walk(ast.parse(source(script))):
+        documented = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+        if documented and ast.get_docstring(node) is not None:
+            for number in range(node.body[0].lineno, node.body[0].end_lineno + 1):
+                lines[number - 1] = ""
+    return [line for line in lines if line]
+
+
+def changed(script, neighbour):
+    """Return how many code lines leave and come from a neighbour: "-12 +8"."""
+    difference = list(difflib.ndiff(code_lines(neighbour), code_lines(script)))
+    gone, come = (sum(line.startswith(sign) for line in difference) for sign in "-+")
+    return f"-{gone} +{come}"
+
+
+def ladder():
+    """Return {script: (count of changed lines, neighbour)}, (None, None) for the first."""
+    return {
+        match["script"]: (match["count"], match["neighbour"])
+        for match in ROW.finditer(text("README.md"))
+    }
+
+
+# Sessions and links
+
+
+def sessions():
+    """Return {(page, section, device that it needs or None): [session, ...]}.
+
+    The sessions of a list go on from one another, so that each finds the variables of
+    those before it.
+    """
+    found = {}
+    for page in PAGES:
+        for section in re.split(r"^(?=## )", text(page), flags=re.MULTILINE):
+            title = section.splitlines()[0].strip("# ")
+            for match in FENCE.finditer(section):
+                if match["kind"] == "python" and match["body"].startswith(">>> "):
+                    needs = [mark[6:] for mark in split_marks(match) if "needs" in mark]
+                    key = page, title, *(needs or [None])
+                    found.setdefault(key, []).append(match["body"])
+    return found
+
+
+def anchors(page):
+    """Return the anchors that GitHub makes of the headings of a page."""
+    titles = re.findall(r"^#+ (.+)$", FENCE.sub("", text(page)), re.MULTILINE)
+    return [
+        re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles
+    ]
+
+
+def links(page):
+    """Return the targets of all links and pictures of a page."""
+    return re.findall(r"\]\((\S+?)\)", FENCE.sub("", text(page)))
+
+
+# Renewal
+
+
+def replaced(match, group, new):
+    """Return what matched, with new in place of one group."""
+    start, end = (place - match.start() for place in match.span(group))
+    return match[0][:start] + new + match[0][end:]
+
+
+def renewed(page, names=()):
+    """Return the page with what is named as it is now; without names, all its code.
+
+    The name of a page stands for its code, its counts, and its outputs but for those
+    with measured numbers: a busy machine would replace all times by others. The name of
+    a script stands for its code and all its outputs.
+    """
+
+    def new_code(body):
+        shown = code_shown(body)
+        if shown and (not names or page in names or shown[0] in names):
+            return renewed_code(page, body)
+        return body
+
+    def new_output(line, shown, marks):
+        command = as_command(page, line)
+        if command[0] not in names and (page not in names or "measured" in marks):
+            return shown
+        if "...\n" in shown.splitlines(keepends=True):
+            raise PageError(
+                f"{page}: lines are left out of what {line!r} prints. Renew it by hand."
+            )
+        return run(*command).stdout
+
+    def new_block(match):
+        marks, body = split_marks(match), match["body"]
+        shown = outputs_in(page, match)
+        if match["kind"] == "python":
+            body = new_code(body)
+        elif match["kind"] == "console":
+            body = "".join(
+                f"$ {line}\n{new_output(line, output, marks)}" for line, output in shown
+            )
+        elif shown:
+            body = new_output(*shown[0], marks)
+        return replaced(match, "body", body)
+
+    def new_count(match):
+        named = not names or page in names or match["script"] in names
+        if match["count"] is None or not named:
+            return match[0]
+        count = changed(match["script"], match["neighbour"])
+        return replaced(match, "count", count)
+
+    return ROW.sub(new_count, FENCE.sub(new_block, text(page)))
