@@ -20,16 +20,17 @@ except ModuleNotFoundError:
 finally:
     os.dup2(stderr, 2)
 
-parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
-parser.add_argument("--steps", type=int, default=500, help="default: %(default)s")
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--steps", type=int, default=500)
 args = parser.parse_args()
-if args.steps < 1:
-    parser.error("argument --steps: must be 1 or more")
 if tf is None:
     parser.error("TensorFlow is missing: pip install tensorflow")
 
-# Inputs, targets and initial weights come from a seeded standard normal distribution.
-N, D_in, H, D_out = 64, 1000, 100, 10  # batch, input, hidden and output size
+# N is batch size; D_in is input dimension;
+# H is hidden dimension; D_out is output dimension.
+N, D_in, H, D_out = 64, 1000, 100, 10
+
+# Inputs, targets and initial weights are random: standard normal, with seed 0.
 randn = np.random.default_rng(0).standard_normal
 x_value = randn((N, D_in), np.float32)
 y_value = randn((N, D_out), np.float32)
@@ -44,7 +45,9 @@ with tf.Graph().as_default(), tf.Session() as session:
 
     # Nothing is computed yet: each line adds operations to the graph.
     y_pred = tf.nn.relu(x @ w1) @ w2  # (N, D_out)
-    loss = tf.reduce_sum(tf.square(y_pred - y))  # ()
+
+    # The loss is the sum of the squared errors.
+    loss = tf.reduce_sum(tf.square(y_pred - y))
     grad_w1, grad_w2 = tf.gradients(loss, [w1, w2])
 
     # Both gradients come first: grad_w1 must not see a w2 that has changed already.

@@ -20,17 +20,18 @@ except ModuleNotFoundError:
 finally:
     os.dup2(stderr, 2)
 
-parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
-parser.add_argument("--steps", type=int, default=500, help="default: %(default)s")
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--steps", type=int, default=500)
 parser.add_argument("--eager", action="store_true", help="run without a graph")
 args = parser.parse_args()
-if args.steps < 1:
-    parser.error("argument --steps: must be 1 or more")
 if tf is None:
     parser.error("TensorFlow is missing: pip install tensorflow")
 
-# Inputs, targets and initial weights come from a seeded standard normal distribution.
-N, D_in, H, D_out = 64, 1000, 100, 10  # batch, input, hidden and output size
+# N is batch size; D_in is input dimension;
+# H is hidden dimension; D_out is output dimension.
+N, D_in, H, D_out = 64, 1000, 100, 10
+
+# Inputs, targets and initial weights are random: standard normal, with seed 0.
 randn = np.random.default_rng(0).standard_normal
 x = tf.constant(randn((N, D_in), np.float32))
 y = tf.constant(randn((N, D_out), np.float32))

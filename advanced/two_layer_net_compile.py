@@ -11,19 +11,19 @@ import warnings
 import numpy as np
 import torch
 
-devices = [d for d in ("cpu", "cuda", "mps", "xpu") if getattr(torch, d).is_available()]
-parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
-parser.add_argument("--steps", type=int, default=500, help="default: %(default)s")
-parser.add_argument("--device", choices=devices, default="cpu", help="default: cpu")
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--steps", type=int, default=500)
+parser.add_argument("--device", default="cpu", help="cpu, cuda, mps, xpu")
 args = parser.parse_args()
-if args.steps < 1:
-    parser.error("argument --steps: must be 1 or more")
 
 # Before PyTorch 2.15, the compiler uses a part of PyTorch that PyTorch deprecates.
 warnings.filterwarnings("ignore", r"`torch\.jit\.", DeprecationWarning)
 
-# Inputs, targets and initial weights come from a seeded standard normal distribution.
-N, D_in, H, D_out = 64, 1000, 100, 10  # batch, input, hidden and output size
+# N is batch size; D_in is input dimension;
+# H is hidden dimension; D_out is output dimension.
+N, D_in, H, D_out = 64, 1000, 100, 10
+
+# Inputs, targets and initial weights are random: standard normal, with seed 0.
 randn = np.random.default_rng(0).standard_normal
 x = torch.tensor(randn((N, D_in), np.float32), device=args.device)
 y = torch.tensor(randn((N, D_out), np.float32), device=args.device)
@@ -34,18 +34,25 @@ learning_rate = 1e-6
 
 @torch.compile
 def train_step(x, y, w1, w2):
+    # Forward pass: predict y from x.
     h = x @ w1  # (N, H)
     h_relu = h.relu()
     y_pred = h_relu @ w2  # (N, D_out)
-    loss = (y_pred - y).square().sum()  # ()
+
+    # The loss is the sum of the squared errors.
+    loss = (y_pred - y).square().sum()
+
+    # Backward pass: the chain rule, from the loss back to the weights.
     grad_y_pred = 2 * (y_pred - y)  # (N, D_out)
     grad_w2 = h_relu.T @ grad_y_pred  # (H, D_out)
     grad_h_relu = grad_y_pred @ w2.T  # (N, H)
     grad_h = grad_h_relu * (h > 0)
     grad_w1 = x.T @ grad_h  # (D_in, H)
-    w1.sub_(grad_w1, alpha=learning_rate)
-    w2.sub_(grad_w2, alpha=learning_rate)
-    return loss  # from before the update
+
+    # Gradient descent: take a small step in the direction opposite to the gradient.
+    w1 -= learning_rate * grad_w1
+    w2 -= learning_rate * grad_w2
+    return loss
 
 
 # The first call compiles. It is given copies of the weights, so they stay as they are.

@@ -13,15 +13,13 @@ import torch.distributed as dist
 
 # DDP imports this later, when its default arguments would keep the group to the end.
 import torch.distributed.nn
+from torch import nn
 
-devices = [d for d in ("cpu", "cuda", "xpu") if getattr(torch, d).is_available()]
-parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
-parser.add_argument("--steps", type=int, default=500, help="default: %(default)s")
-parser.add_argument("--batch", choices=["64", "256", "1024", "4096"], default="64")
-parser.add_argument("--device", choices=devices, default="cpu", help="default: cpu")
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--steps", type=int, default=500)
+parser.add_argument("--batch", type=int, default=64, help="number of samples")
+parser.add_argument("--device", default="cpu", help="cpu, cuda, xpu")
 args = parser.parse_args()
-if args.steps < 1:
-    parser.error("argument --steps: must be 1 or more")
 
 # Each process of a machine computes on a GPU of its own.
 if args.device != "cpu":
@@ -35,8 +33,11 @@ else:
 rank = dist.get_rank()
 world_size = dist.get_world_size()
 
-# Inputs, targets and initial weights come from a seeded standard normal distribution.
-N, D_in, H, D_out = int(args.batch), 1000, 100, 10  # batch, input, hidden, output size
+# N is batch size; D_in is input dimension;
+# H is hidden dimension; D_out is output dimension.
+N, D_in, H, D_out = args.batch, 1000, 100, 10
+
+# Inputs, targets and initial weights are random: standard normal, with seed 0.
 randn = np.random.default_rng(0).standard_normal
 x = torch.tensor(randn((N, D_in), np.float32), device=args.device)
 y = torch.tensor(randn((N, D_out), np.float32), device=args.device)
@@ -48,15 +49,15 @@ x = x.tensor_split(world_size)[rank]  # (N / world_size, D_in)
 y = y.tensor_split(world_size)[rank]  # (N / world_size, D_out)
 
 # Linear multiplies by the transpose of its weight: model[0].weight is (H, D_in).
-model = torch.nn.Sequential(
-    torch.nn.Linear(D_in, H, bias=False),
-    torch.nn.ReLU(),
-    torch.nn.Linear(H, D_out, bias=False),
+model = nn.Sequential(
+    nn.Linear(D_in, H, bias=False),
+    nn.ReLU(),
+    nn.Linear(H, D_out, bias=False),
 ).to(args.device)
 with torch.no_grad():
     model[0].weight.copy_(w1.T)
     model[2].weight.copy_(w2.T)
-model = torch.nn.parallel.DistributedDataParallel(model)
+model = nn.parallel.DistributedDataParallel(model)
 
 # A larger batch has a larger sum as its loss, and wants a smaller learning rate.
 # DDP takes the mean of the gradients where we need the sum: hence world_size.
@@ -64,7 +65,9 @@ learning_rate = 1e-6 * 64 / N * world_size
 start = time.perf_counter()
 for t in range(1, args.steps + 1):
     y_pred = model(x)  # (N / world_size, D_out)
-    loss = (y_pred - y).square().sum()  # ()
+
+    # The loss is the sum of the squared errors.
+    loss = (y_pred - y).square().sum()
 
     if t == 1 or t % 50 == 0:
         # In place: loss becomes the sum over the processes.
@@ -77,8 +80,8 @@ for t in range(1, args.steps + 1):
     loss.backward()
 
     with torch.no_grad():
-        for w in model.parameters():
-            w.sub_(w.grad, alpha=learning_rate)
+        for param in model.parameters():
+            param -= learning_rate * param.grad
 
 if rank == 0:
     print(f"steps per second {args.steps / (time.perf_counter() - start):.0f}")

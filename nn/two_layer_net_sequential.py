@@ -8,17 +8,18 @@ import argparse
 
 import numpy as np
 import torch
+from torch import nn
 
-devices = [d for d in ("cpu", "cuda", "mps", "xpu") if getattr(torch, d).is_available()]
-parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
-parser.add_argument("--steps", type=int, default=500, help="default: %(default)s")
-parser.add_argument("--device", choices=devices, default="cpu", help="default: cpu")
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--steps", type=int, default=500)
+parser.add_argument("--device", default="cpu", help="cpu, cuda, mps, xpu")
 args = parser.parse_args()
-if args.steps < 1:
-    parser.error("argument --steps: must be 1 or more")
 
-# Inputs, targets and initial weights come from a seeded standard normal distribution.
-N, D_in, H, D_out = 64, 1000, 100, 10  # batch, input, hidden and output size
+# N is batch size; D_in is input dimension;
+# H is hidden dimension; D_out is output dimension.
+N, D_in, H, D_out = 64, 1000, 100, 10
+
+# Inputs, targets and initial weights are random: standard normal, with seed 0.
 randn = np.random.default_rng(0).standard_normal
 x = torch.tensor(randn((N, D_in), np.float32), device=args.device)
 y = torch.tensor(randn((N, D_out), np.float32), device=args.device)
@@ -26,10 +27,10 @@ w1 = torch.tensor(randn((D_in, H), np.float32), device=args.device)
 w2 = torch.tensor(randn((H, D_out), np.float32), device=args.device)
 
 # Linear multiplies by the transpose of its weight: model[0].weight is (H, D_in).
-model = torch.nn.Sequential(
-    torch.nn.Linear(D_in, H, bias=False),
-    torch.nn.ReLU(),
-    torch.nn.Linear(H, D_out, bias=False),
+model = nn.Sequential(
+    nn.Linear(D_in, H, bias=False),
+    nn.ReLU(),
+    nn.Linear(H, D_out, bias=False),
 ).to(args.device)
 with torch.no_grad():
     model[0].weight.copy_(w1.T)
@@ -37,17 +38,20 @@ with torch.no_grad():
 
 learning_rate = 1e-6
 for t in range(1, args.steps + 1):
-    # Forward pass: predict y from x. The loss is the sum of the squared errors.
+    # Forward pass: predict y from x.
     y_pred = model(x)  # (N, D_out)
-    loss = (y_pred - y).square().sum()  # ()
+
+    # The loss is the sum of the squared errors.
+    loss = (y_pred - y).square().sum()
     if t == 1 or t % 50 == 0:
         print(f"step {t:4d}  loss {loss.item():.4e}")
 
-    # Backward pass: autograd adds the gradients to w.grad, so the old ones go first.
+    # Backward pass: compute the gradients of the loss with respect to all parameters.
+    # backward() adds to w.grad, so the gradients of the last step are cleared first.
     model.zero_grad()
     loss.backward()
 
-    # Gradient descent: w becomes w - learning_rate * w.grad, in place and unrecorded.
+    # Gradient descent. Autograd must not record the update, hence no_grad.
     with torch.no_grad():
-        for w in model.parameters():
-            w.sub_(w.grad, alpha=learning_rate)
+        for param in model.parameters():
+            param -= learning_rate * param.grad

@@ -1,54 +1,62 @@
 """Fit a two-layer ReLU network, leaving the update to an optimizer.
 
-An optimizer holds the parameters and the rule that changes them. Adam gives each one a
-step size of its own; with SGD in its place the losses are those of the nn script.
+An optimizer holds the parameters and the rule that updates them. Adam adapts the step
+size of each parameter; with SGD in its place the losses are those of the nn script.
 """
 
 import argparse
 
 import numpy as np
 import torch
+from torch import nn
 
 
-class TwoLayerNet(torch.nn.Module):
+class TwoLayerNet(nn.Module):
     """One hidden layer of H ReLU units; maps (N, D_in) to (N, D_out)."""
 
     def __init__(self, D_in, H, D_out):
         super().__init__()
-        self.linear1 = torch.nn.Linear(D_in, H)
-        self.linear2 = torch.nn.Linear(H, D_out)
+        self.linear1 = nn.Linear(D_in, H)
+        self.linear2 = nn.Linear(H, D_out)
 
     def forward(self, x):
         h_relu = self.linear1(x).relu()  # (N, H)
         return self.linear2(h_relu)  # (N, D_out)
 
 
-devices = [d for d in ("cpu", "cuda", "mps", "xpu") if getattr(torch, d).is_available()]
-parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
-parser.add_argument("--steps", type=int, default=500, help="default: %(default)s")
-parser.add_argument("--device", choices=devices, default="cpu", help="default: cpu")
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--steps", type=int, default=500)
+parser.add_argument("--device", default="cpu", help="cpu, cuda, mps, xpu")
 args = parser.parse_args()
-if args.steps < 1:
-    parser.error("argument --steps: must be 1 or more")
 
-# Inputs and targets come from a standard normal distribution, weights from Linear.
-N, D_in, H, D_out = 64, 1000, 100, 10  # batch, input, hidden and output size
+# N is batch size; D_in is input dimension;
+# H is hidden dimension; D_out is output dimension.
+N, D_in, H, D_out = 64, 1000, 100, 10
+
+# Inputs and targets are random: standard normal, with seed 0.
 randn = np.random.default_rng(0).standard_normal
 x = torch.tensor(randn((N, D_in), np.float32), device=args.device)
 y = torch.tensor(randn((N, D_out), np.float32), device=args.device)
+
+# The layers draw their own initial weights.
 torch.manual_seed(0)
 model = TwoLayerNet(D_in, H, D_out).to(args.device)
-loss_fn = torch.nn.MSELoss(reduction="sum")
+loss_fn = nn.MSELoss(reduction="sum")
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
 
 for t in range(1, args.steps + 1):
-    # Forward pass: predict y from x. The loss is the sum of the squared errors.
+    # Forward pass: predict y from x.
     y_pred = model(x)  # (N, D_out)
-    loss = loss_fn(y_pred, y)  # ()
+
+    # The loss is the sum of the squared errors.
+    loss = loss_fn(y_pred, y)
     if t == 1 or t % 50 == 0:
         print(f"step {t:4d}  loss {loss.item():.4e}")
 
-    # Backward pass: the old gradients go first. Then the optimizer uses the new ones.
+    # Backward pass: compute the gradients of the loss with respect to all parameters.
+    # backward() adds to w.grad, so the gradients of the last step are cleared first.
     optimizer.zero_grad()
     loss.backward()
+
+    # The optimizer updates the parameters.
     optimizer.step()

@@ -9,14 +9,15 @@ import argparse
 
 import numpy as np
 
-parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
-parser.add_argument("--steps", type=int, default=500, help="default: %(default)s")
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--steps", type=int, default=500)
 args = parser.parse_args()
-if args.steps < 1:
-    parser.error("argument --steps: must be 1 or more")
 
-# Inputs, targets and initial weights come from a seeded standard normal distribution.
-N, D_in, H, D_out = 64, 1000, 100, 10  # batch, input, hidden and output size
+# N is batch size; D_in is input dimension;
+# H is hidden dimension; D_out is output dimension.
+N, D_in, H, D_out = 64, 1000, 100, 10
+
+# Inputs, targets and initial weights are random: standard normal, with seed 0.
 randn = np.random.default_rng(0).standard_normal
 x = randn((N, D_in), np.float32)
 y = randn((N, D_out), np.float32)
@@ -25,11 +26,13 @@ w2 = randn((H, D_out), np.float32)
 
 learning_rate = 1e-6
 for t in range(1, args.steps + 1):
-    # Forward pass: predict y from x. The loss is the sum of the squared errors.
+    # Forward pass: predict y from x.
     h = x @ w1  # (N, H)
     h_relu = np.maximum(h, 0)
     y_pred = h_relu @ w2  # (N, D_out)
-    loss = np.square(y_pred - y).sum()  # ()
+
+    # The loss is the sum of the squared errors.
+    loss = np.square(y_pred - y).sum()
     if t == 1 or t % 50 == 0:
         print(f"step {t:4d}  loss {loss:.4e}")
 
@@ -40,6 +43,6 @@ for t in range(1, args.steps + 1):
     grad_h = grad_h_relu * (h > 0)
     grad_w1 = x.T @ grad_h  # (D_in, H)
 
-    # Gradient descent: w becomes w - learning_rate * grad_w, in place.
+    # Gradient descent: take a small step in the direction opposite to the gradient.
     w1 -= learning_rate * grad_w1
     w2 -= learning_rate * grad_w2

@@ -9,16 +9,16 @@ import argparse
 import numpy as np
 import torch
 
-devices = [d for d in ("cpu", "cuda", "mps", "xpu") if getattr(torch, d).is_available()]
-parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
-parser.add_argument("--steps", type=int, default=500, help="default: %(default)s")
-parser.add_argument("--device", choices=devices, default="cpu", help="default: cpu")
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--steps", type=int, default=500)
+parser.add_argument("--device", default="cpu", help="cpu, cuda, mps, xpu")
 args = parser.parse_args()
-if args.steps < 1:
-    parser.error("argument --steps: must be 1 or more")
 
-# Inputs, targets and initial weights come from a seeded standard normal distribution.
-N, D_in, H, D_out = 64, 1000, 100, 10  # batch, input, hidden and output size
+# N is batch size; D_in is input dimension;
+# H is hidden dimension; D_out is output dimension.
+N, D_in, H, D_out = 64, 1000, 100, 10
+
+# Inputs, targets and initial weights are random: standard normal, with seed 0.
 randn = np.random.default_rng(0).standard_normal
 x = torch.tensor(randn((N, D_in), np.float32), device=args.device)
 y = torch.tensor(randn((N, D_out), np.float32), device=args.device)
@@ -27,11 +27,13 @@ w2 = torch.tensor(randn((H, D_out), np.float32), device=args.device)
 
 learning_rate = 1e-6
 for t in range(1, args.steps + 1):
-    # Forward pass: predict y from x. The loss is the sum of the squared errors.
+    # Forward pass: predict y from x.
     h = x @ w1  # (N, H)
     h_relu = h.relu()
     y_pred = h_relu @ w2  # (N, D_out)
-    loss = (y_pred - y).square().sum()  # ()
+
+    # The loss is the sum of the squared errors.
+    loss = (y_pred - y).square().sum()
     if t == 1 or t % 50 == 0:
         print(f"step {t:4d}  loss {loss.item():.4e}")
 
@@ -42,6 +44,6 @@ for t in range(1, args.steps + 1):
     grad_h = grad_h_relu * (h > 0)
     grad_w1 = x.T @ grad_h  # (D_in, H)
 
-    # Gradient descent: w becomes w - learning_rate * grad_w, in place.
-    w1.sub_(grad_w1, alpha=learning_rate)
-    w2.sub_(grad_w2, alpha=learning_rate)
+    # Gradient descent: take a small step in the direction opposite to the gradient.
+    w1 -= learning_rate * grad_w1
+    w2 -= learning_rate * grad_w2

@@ -162,7 +162,9 @@ def test_sessions_run(page, section, needs):
 
 @each_page
 def test_every_prompt_is_in_a_session_that_runs(page):
-    bodies = [b for key, many in pages.sessions().items() if key[0] == page for b in many]
+    bodies = [
+        b for key, many in pages.sessions().items() if key[0] == page for b in many
+    ]
     count = sum(body.count("\n>>> ") + 1 for body in bodies)
     assert pages.text(page).count("\n>>> ") == count, (
         f"{page}: a block with >>> must begin with it, and be marked as python"
@@ -186,7 +188,9 @@ def test_links_resolve(page):
 def test_count_of_changed_lines_is_right(script):
     count, neighbour = pages.ladder()[script]
     if neighbour:
-        advice = "the ladder counts other lines: python tests/update_readme.py README.md"
+        advice = (
+            "the ladder counts other lines: python tests/update_readme.py README.md"
+        )
         assert count == pages.changed(script, neighbour), advice
 
 
@@ -194,7 +198,7 @@ def test_every_rung_is_in_the_table():
     rungs = {s for s in SCRIPTS if "two_layer_net" in s or "dynamic_net" in s}
     missing = rungs - set(pages.ladder())
     assert not missing, f"add to the tables of the ladder in README.md: {missing}"
-    assert list(pages.ladder())[0] == FAMILY_A[0]
+    assert next(iter(pages.ladder())) == FAMILY_A[0]
 
 
 # Renewal
@@ -203,7 +207,9 @@ def test_every_rung_is_in_the_table():
 @pytest.fixture
 def script(monkeypatch):
     """The text of a script that is shown on a page, as a list: [text]."""
-    written = ['"""Lesson."""\n\nimport torch\n\nfor t in range(3):\n    x = t\n    y = x\n']
+    written = [
+        '"""Lesson."""\n\nimport torch\n\nfor t in range(3):\n    x = t\n    y = x\n'
+    ]
     monkeypatch.setattr(pages, "source", lambda name: written[0])
     monkeypatch.setattr(pages, "SCRIPTS", ["nn/a_script.py"])
     return written
@@ -233,7 +239,9 @@ def test_a_whole_listing_is_renewed(script):
 def test_measured_outputs_are_renewed_only_when_their_script_is_named(monkeypatch):
     page = "nn/README.md"
     shown = "```console\n$ python nn/two_layer_net_nn.py\nold\n```\n"
-    monkeypatch.setattr(pages, "text", lambda _: shown + "\n<!-- measured -->\n" + shown)
+    monkeypatch.setattr(
+        pages, "text", lambda _: shown + "\n<!-- measured -->\n" + shown
+    )
     monkeypatch.setattr(pages, "run", lambda *_: type("Done", (), {"stdout": "new\n"}))
     assert pages.renewed(page).count("new") == 0
     assert pages.renewed(page, ["README.md"]).count("new") == 0
