@@ -1,7 +1,7 @@
 """Fit a two-layer ReLU network with the TensorFlow of today.
 
 A GradientTape records what the gradients need. tf.function traces the step into a graph
-in the first call and runs that graph ever after; --eager runs the Python, every time.
+at the first call and runs that graph from then on; --eager runs the Python every time.
 """
 
 import argparse
@@ -9,22 +9,16 @@ import os
 
 import numpy as np
 
-# TensorFlow's messages while it is imported go nowhere; then stderr is put back.
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-stderr = os.dup(2)
-os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-try:
-    import tensorflow as tf
-except ModuleNotFoundError:
-    tf = None
-finally:
-    os.dup2(stderr, 2)
-
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--steps", type=int, default=500)
 parser.add_argument("--eager", action="store_true", help="run without a graph")
 args = parser.parse_args()
-if tf is None:
+
+# TensorFlow logs a lot while it is imported; at level 3 only a few lines are left.
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+try:
+    import tensorflow as tf
+except ModuleNotFoundError:
     parser.error("TensorFlow is missing: pip install tensorflow")
 
 # N is batch size; D_in is input dimension;
@@ -37,25 +31,37 @@ x = tf.constant(randn((N, D_in), np.float32))
 y = tf.constant(randn((N, D_out), np.float32))
 w1 = tf.Variable(randn((D_in, H), np.float32))
 w2 = tf.Variable(randn((H, D_out), np.float32))
-python_runs = []
+
 learning_rate = 1e-6
+python_runs = []
 
 
 def train_step():
     """Take one step of gradient descent; return the loss before it, of shape ()."""
-    python_runs.append(1)  # not an operation of TensorFlow: the graph is without it
+    # Not an operation of TensorFlow: it happens now, and is not part of the graph.
+    python_runs.append("now")
+
     with tf.GradientTape() as tape:
+        # Forward pass: predict y from x.
         y_pred = tf.nn.relu(x @ w1) @ w2  # (N, D_out)
-        loss = tf.reduce_sum(tf.square(y_pred - y))  # ()
+
+        # The loss is the sum of the squared errors.
+        loss = tf.reduce_sum(tf.square(y_pred - y))
+
+    # Backward pass: compute the gradients of the loss with respect to w1 and w2.
     grad_w1, grad_w2 = tape.gradient(loss, [w1, w2])
+
+    # Gradient descent.
     w1.assign_sub(learning_rate * grad_w1)
     w2.assign_sub(learning_rate * grad_w2)
     return loss
 
 
-step = train_step if args.eager else tf.function(train_step)
+if not args.eager:
+    train_step = tf.function(train_step)
+
 for t in range(1, args.steps + 1):
-    loss = step()
+    loss = train_step()
     if t == 1 or t % 50 == 0:
         print(f"step {t:4d}  loss {loss.numpy():.4e}")
 print(f"Python ran {len(python_runs)} times in {args.steps} steps")

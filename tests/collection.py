@@ -82,8 +82,14 @@ def skip_if_missing(script):
         pytest.skip("TensorFlow is not installed: pip install tensorflow")
 
 
-# By torch.compile, where NVIDIA's compiler is installed and no driver of theirs.
-NOTICE = re.compile(r"^W.*No CUDA runtime is found, using CUDA_HOME.*\n", re.MULTILINE)
+# What libraries log on stderr whatever a script does: torch.compile, where NVIDIA's
+# compiler is installed and no driver of theirs, and TensorFlow whenever it starts.
+NOTICE = re.compile(
+    r"^(W.*No CUDA runtime is found, using CUDA_HOME.*"
+    r"|WARNING: All log messages before absl::InitializeLog\(\) is called .*"
+    r"|[IWE]\d{4} [\d:.]+ +\d+ \S+\.cc:\d+\] .*)\n",
+    re.MULTILINE,
+)
 
 
 def run_in(folder, script, *options, stdin=None, **variables):
