@@ -1,9 +1,10 @@
-"""Draw the depth of a network anew in every call: in eager PyTorch, compiled, exported.
+"""See what becomes of Python's loops and ifs in a graph: compiled, and exported.
 
-Each line shows the depths of five calls after the same seed. torch.compile goes back to
-Python for the draw and makes a graph for every depth. torch.export keeps the one depth
-that it saw, and says nothing. What is to happen in a graph must be said in the graph:
-while_loop repeats a layer and torch.cond chooses one, as the numbers in the graph are.
+Four networks use a layer as often as a random number or their input says. The layer
+only adds 1, so that the output shows how often it was used, here in five calls.
+torch.compile goes back to Python where it must, and makes more graphs. torch.export has
+one graph and no Python: it keeps the number that it saw drawn, or refuses an if. What a
+graph is to do must be an operation: while_loop repeats a layer, torch.cond chooses one.
 """
 
 import argparse
@@ -13,108 +14,115 @@ import logging
 import random
 
 import torch
+from torch import nn
 from torch._higher_order_ops import while_loop
 
 
-class DynamicNet(torch.nn.Module):
-    """1 + depth hidden layers, all but the first with one shared weight."""
-
-    def __init__(self, D_in, H, D_out):
-        super().__init__()
-        self.input_linear = torch.nn.Linear(D_in, H)
-        self.middle_linear = torch.nn.Linear(H, H)
-        self.output_linear = torch.nn.Linear(H, D_out)
-
-    def at_depth(self, x, depth):
-        """Map x of shape (N, D_in) to (N, D_out), with depth an int."""
-        h_relu = self.input_linear(x).relu()  # (N, H)
-        for _ in range(depth):
-            h_relu = self.middle(h_relu)
-        return self.output_linear(h_relu)
-
-    def middle(self, h_relu):
-        return self.middle_linear(h_relu).relu()  # (N, H)
+def layer(h):
+    """Stand for a layer of a network: return h + 1, of the shape of h."""
+    return h + 1
 
 
-class DrawInPython(DynamicNet):
-    """The depth is drawn by Python: no graph knows of it."""
+def layers(h, k):
+    """Apply the layer k times."""
+    for _ in range(k):
+        h = layer(h)
+    return h
 
-    def forward(self, x):
-        return self.at_depth(x, random.randint(0, 3))
+
+class DrawInPython(nn.Module):
+    """Uses the layer one to four times; Python draws how often."""
+
+    def forward(self, h):
+        return layers(h, random.randint(1, 4))
 
 
-class DrawInGraph(DynamicNet):
-    """The depth is a tensor, and the loop over it is one operation."""
+class DrawInGraph(nn.Module):
+    """Does the same, but both the draw and the loop are operations."""
 
-    def forward(self, x):
-        def more(k, h_relu):
+    def forward(self, h):
+        def more(k, h):
             return k > 0
 
-        def layer(k, h_relu):
-            return k - 1, self.middle(h_relu)
+        def body(k, h):
+            return k - 1, layer(h)
 
-        depth = torch.randint(0, 4, ())
-        h_relu = self.input_linear(x).relu()
-        _, h_relu = while_loop(more, layer, (depth, h_relu))
-        return self.output_linear(h_relu)
-
-
-class IfInPython(DynamicNet):
-    """The depth is 1 where the sum of x is positive, otherwise 0: Python looks at x."""
-
-    def forward(self, x):
-        return self.at_depth(x, 1 if x.sum() > 0 else 0)
+        k = torch.randint(1, 5, ())
+        k, h = while_loop(more, body, (k, h))
+        return h
 
 
-class IfInGraph(DynamicNet):
-    """The same, but both ways are in the graph, and the graph looks at x."""
+class IfInPython(nn.Module):
+    """Uses the layer if the sum of its input is positive; Python looks at the sum."""
 
-    def forward(self, x):
-        h_relu = self.input_linear(x).relu()
-        h_relu = torch.cond(x.sum() > 0, self.middle, torch.clone, (h_relu,))
-        return self.output_linear(h_relu)
-
-
-def count_and_run(graph, example_inputs):
-    """Be a backend of torch.compile: note each new graph, and run it as it is."""
-    graphs.append(graph)
-    return graph.forward
+    def forward(self, h):
+        if h.sum() > 0:
+            h = layer(h)
+        return h
 
 
-def depths(call):
-    """Return the depths that five calls use, found by comparing with all of them."""
+class IfInGraph(nn.Module):
+    """Does the same, but the choice is an operation, with both branches in the graph."""
+
+    def forward(self, h):
+        return torch.cond(h.sum() > 0, layer, torch.clone, (h,))
+
+
+def uses(network, inputs):
+    """Return how often the network used the layer, for each of the inputs."""
     random.seed(0)
     torch.manual_seed(0)
-    found = ""
-    for x in xs:
-        y_pred = call(x)
-        for depth in range(4):
-            if torch.allclose(y_pred, model.at_depth(x, depth), atol=1e-4):
-                found += f" {depth}"
-    return found
+    counts = []
+    for h in inputs:
+        added = network(h) - h
+        counts.append(round(added.mean().item()))
+    return counts
 
 
-parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
-parser.parse_args()
-if not __debug__:
-    parser.error("torch.export needs its assertions: run this without -O")
-
-# A graph that breaks or fails is logged and printed, too; the lines below say enough.
-logging.getLogger("torch._dynamo").setLevel(logging.ERROR)
-logging.getLogger("torch.fx").setLevel(logging.ERROR)
-N, D_in, H, D_out = 64, 1000, 100, 10  # batch, input, hidden and output size
-torch.manual_seed(0)
-xs = [torch.randn(N, D_in) + shift for shift in (0.1, -0.1, 0.1, 0.1, -0.1)]
-for network in (DrawInPython, DrawInGraph, IfInPython, IfInGraph):
-    model = network(D_in, H, D_out).requires_grad_(False)
+def compiled(network):
+    """Return the network compiled, and a list that grows with each graph made of it."""
     graphs = []
+
+    def backend(graph, example_inputs):
+        graphs.append(graph)
+        return graph.forward
+
     torch.compiler.reset()
-    compiled = torch.compile(model, backend=count_and_run)
-    print(f"{network.__name__:12}  eager         {depths(model)}")
-    print(f"{'':12}  torch.compile {depths(compiled)}  graphs {len(graphs)}")
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            exported = torch.export.export(model, (xs[0],)).module()
-        print(f"{'':12}  torch.export  {depths(exported)}")
-    except RuntimeError as error:
-        print(f"{'':12}  torch.export   {type(error).__name__}")
+    return torch.compile(network, backend=backend), graphs
+
+
+def exported(network, example):
+    """Return the one graph that torch.export makes of the network."""
+    # An export that fails is also told on stderr, at length.
+    with contextlib.redirect_stderr(io.StringIO()):
+        return torch.export.export(network, (example,)).module()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.parse_args()
+    if not __debug__:
+        parser.error("torch.export needs Python's assertions: run this without -O")
+
+    # PyTorch logs graphs that break or fail; the lines below say as much.
+    logging.getLogger("torch._dynamo").setLevel(logging.ERROR)
+    logging.getLogger("torch.fx").setLevel(logging.ERROR)
+
+    # Two of the five inputs are negative.
+    inputs = [torch.full((3,), value) for value in (1.0, -1.0, 1.0, 1.0, -1.0)]
+    for network in (DrawInPython(), DrawInGraph(), IfInPython(), IfInGraph()):
+        name = type(network).__name__
+        print(f"{name:12}  eager    {uses(network, inputs)}")
+
+        fast, graphs = compiled(network)
+        print(f"{name:12}  compile  {uses(fast, inputs)}  graphs {len(graphs)}")
+
+        try:
+            frozen = exported(network, inputs[0])
+            print(f"{name:12}  export   {uses(frozen, inputs)}")
+        except RuntimeError as error:
+            print(f"{name:12}  export   {type(error).__name__}")
+
+
+if __name__ == "__main__":
+    main()
