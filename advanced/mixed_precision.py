@@ -1,81 +1,93 @@
-"""Train with the products in bfloat16, beside the same training in float32.
+"""Train in mixed precision (bfloat16 and float32), beside the same training in float32.
 
-A bfloat16 reaches as far as a float32, but keeps only 8 of its 24 binary digits.
-Autocast uses it where it saves time and memory; weights, gradients and the loss stay in
-float32. Watch where the two losses part, then the dtypes, and the speed.
+A bfloat16 has the range of a float32, but only 8 of its 24 binary digits. Autocast uses
+it for matrix products; weights, gradients and the loss stay in float32. Watch where the
+two losses part. Then see which tensor has which dtype.
 """
 
 import argparse
-import time
-from functools import partial
 
 import numpy as np
 import torch
-from torch.nn.functional import linear
+from torch import nn
 
-devices = [d for d in ("cpu", "cuda", "mps", "xpu") if getattr(torch, d).is_available()]
-parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
-parser.add_argument("--steps", type=int, default=500, help="default: %(default)s")
-parser.add_argument("--device", choices=devices, default="cpu", help="default: cpu")
-args = parser.parse_args()
-if args.steps < 1:
-    parser.error("argument --steps: must be 1 or more")
+loss_fn = nn.MSELoss(reduction="sum")
 
-# Inputs and targets come from a standard normal distribution, weights from Linear.
-N, D_in, H, D_out = 64, 1000, 100, 10  # batch, input, hidden and output size
-randn = np.random.default_rng(0).standard_normal
-x = torch.tensor(randn((N, D_in), np.float32), device=args.device)
-y = torch.tensor(randn((N, D_out), np.float32), device=args.device)
-loss_fn = torch.nn.MSELoss(reduction="sum")
-runs = []
-for mixed in (False, True):
-    torch.manual_seed(0)  # both start from the same weights
-    layers = torch.nn.Linear(D_in, H), torch.nn.ReLU(), torch.nn.Linear(H, D_out)
-    model = torch.nn.Sequential(*layers).to(args.device)
-    runs.append((mixed, model, torch.optim.Adam(model.parameters(), lr=1e-4)))
 
-for t in range(1, args.steps + 1):
+def make_data(device):
+    """Return inputs (64, 1000) and targets (64, 10): standard normal, with seed 0."""
+    randn = np.random.default_rng(0).standard_normal
+    inputs = torch.tensor(randn((64, 1000), np.float32), device=device)
+    targets = torch.tensor(randn((64, 10), np.float32), device=device)
+    return inputs, targets
+
+
+def train(inputs, targets, steps, mixed):
+    """Train a two-layer ReLU network, in mixed precision or in float32.
+
+    Returns the model, its optimizer, and the list of the losses of all steps.
+    """
+    # Both trainings start from the same weights.
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(1000, 100), nn.ReLU(), nn.Linear(100, 10))
+    model.to(inputs.device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+
     losses = []
-    for mixed, model, optimizer in runs:
-        # Forward pass: autocast chooses the dtype of each operation, the loss included.
-        with torch.autocast(args.device, torch.bfloat16, enabled=mixed):
-            y_pred = model(x)  # (N, D_out)
-            loss = loss_fn(y_pred, y)  # ()
+    for _ in range(steps):
+        # Forward pass and loss: autocast chooses the dtype of each operation.
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=mixed):
+            loss = loss_fn(model(inputs), targets)
         losses.append(loss.item())
 
         # Backward pass, outside: each operation goes back in the dtype it came in.
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    if t == 1 or t % 50 == 0:
-        print(f"step {t:4d}  loss {losses[0]:.4e}  bfloat16 {losses[1]:.4e}")
+    return model, optimizer, losses
 
-# No y_pred in bfloat16 can be nearer to y than y itself, rounded to bfloat16.
-print(f"y rounded  bfloat16 {loss_fn(y.bfloat16(), y).item():.4e}")
 
-# What has which dtype? model and optimizer are now those of the mixed run.
-with torch.autocast(args.device, torch.bfloat16):
-    h = model[0](x)  # (N, H)
-    tensors = {"output of Linear": h, "relu": h.relu(), "softmax": h.softmax(1)}
-    tensors |= {"sum": h.sum(), "MSELoss": loss_fn(model(x), y)}
-weight = model[0].weight
-tensors |= {"weight": weight, "weight.grad": weight.grad}
-tensors |= {"Adam's average": optimizer.state[weight]["exp_avg"]}
-for name, tensor in tensors.items():
-    print(f"{name:18}{str(tensor.dtype).removeprefix('torch.')}")
+def tensors_of_a_step(model, optimizer, inputs, targets):
+    """Return {name: tensor}: what the layers compute, and what is kept."""
+    with torch.autocast(inputs.device.type, torch.bfloat16):
+        h = model[0](inputs)  # (N, H)
+        computed = {
+            "output of Linear": h,
+            "relu": h.relu(),
+            "softmax": h.softmax(1),
+            "sum": h.sum(),
+            "MSELoss": loss_fn(model(inputs), targets),
+        }
+    weight = model[0].weight
+    kept = {
+        "weight": weight,
+        "weight.grad": weight.grad,
+        "Adam's average": optimizer.state[weight]["exp_avg"],
+    }
+    return computed | kept
 
-# Large products are what there is to gain. Measured in turns, with one thread.
-size = 512 if args.device == "cpu" else 4096
-a = torch.randn(size, size, device=args.device)
-ways = partial(linear, a, a), partial(linear, a.bfloat16(), a.bfloat16())
-torch.set_num_threads(1)
-seconds = {way: [] for way in ways}
-for way in 5 * ways:
-    start = time.perf_counter()
-    way()
-    if args.device != "cpu":
-        torch.accelerator.synchronize()  # a GPU works on after the call returned
-    seconds[way].append(time.perf_counter() - start)
-# The fastest counts: the first call of each sets things up, others may be disturbed.
-float32, bfloat16 = (min(seconds[way]) for way in ways)
-print(f"product of {size} x {size} beside float32  speed {float32 / bfloat16:.2f}")
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps, xpu")
+    args = parser.parse_args()
+
+    inputs, targets = make_data(args.device)
+    _, _, in_float32 = train(inputs, targets, args.steps, mixed=False)
+    model, optimizer, in_mixed = train(inputs, targets, args.steps, mixed=True)
+    for t in range(1, args.steps + 1):
+        if t == 1 or t % 50 == 0:
+            print(f"step {t:4d}  loss {in_float32[t - 1]:.4e}", end="")
+            print(f"  mixed {in_mixed[t - 1]:.4e}")
+
+    # No prediction in bfloat16 is nearer to its target than the target, rounded.
+    rounded = loss_fn(targets.bfloat16(), targets)
+    print(f"targets rounded to bfloat16  loss {rounded.item():.4e}")
+
+    for name, tensor in tensors_of_a_step(model, optimizer, inputs, targets).items():
+        print(f"{name:17} {tensor.dtype}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,73 +1,107 @@
 """See where the time of a training step goes, with torch.profiler.
 
-The profiler notes when each operation began and ended. The table shows the five that
-cost most: the two products with x come first, by far. --trace FILE keeps all of it, in
-the order of time, to be looked at in ui.perfetto.dev or chrome://tracing.
+The profiler records when each operation begins and ends. Most of the time goes into the
+matrix products (aten::mm), and most of that into the two with x. --trace FILE keeps the
+whole record, to be looked at in ui.perfetto.dev or chrome://tracing.
 """
 
 import argparse
 import os
-from operator import attrgetter
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch.autograd import DeviceType
 from torch.profiler import profile, record_function
 
-devices = [d for d in ("cpu", "cuda", "mps", "xpu") if getattr(torch, d).is_available()]
-parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
-parser.add_argument("--device", choices=devices, default="cpu", help="default: cpu")
-parser.add_argument("--trace", type=Path, help="write all that happened to this file")
-args = parser.parse_args()
-if args.trace and (
-    args.trace.is_dir() or not os.access(args.trace.absolute().parent, os.W_OK)
-):
-    parser.error(f"cannot write {args.trace}: name a file in a folder that exists")
-
-# Inputs, targets and initial weights come from a seeded standard normal distribution.
-N, D_in, H, D_out = 64, 1000, 100, 10  # batch, input, hidden and output size
-randn = np.random.default_rng(0).standard_normal
-x = torch.tensor(randn((N, D_in), np.float32), device=args.device)
-y = torch.tensor(randn((N, D_out), np.float32), device=args.device)
-w1 = torch.tensor(randn((D_in, H), np.float32), device=args.device, requires_grad=True)
-w2 = torch.tensor(randn((H, D_out), np.float32), device=args.device, requires_grad=True)
+PARTS = ["forward", "backward", "update"]
 
 
-def train(steps):
+def train(x, y, w1, w2, steps):
     """Take some steps of gradient descent, each in three parts that have names."""
+    learning_rate = 1e-6
     for _ in range(steps):
         with record_function("forward"):
-            loss = ((x @ w1).relu() @ w2 - y).square().sum()
+            y_pred = (x @ w1).relu() @ w2  # (N, D_out)
+            loss = (y_pred - y).square().sum()
+
         with record_function("backward"):
-            w1.grad = w2.grad = None
+            w1.grad = None
+            w2.grad = None
             loss.backward()
+
         with record_function("update"), torch.no_grad():
-            w1.sub_(w1.grad, alpha=1e-6)
-            w2.sub_(w2.grad, alpha=1e-6)
+            w1 -= learning_rate * w1.grad
+            w2 -= learning_rate * w2.grad
 
 
-# The first steps are slower: threads start, memory is fetched. They are left out.
-train(10)
-os.environ["KINETO_LOG_LEVEL"] = "99"  # keeps messages of the profiler off the screen
-with profile(record_shapes=True) as profiler:
-    train(100)
-if args.trace:
-    profiler.export_chrome_trace(str(args.trace))
+def record(device, steps=100):
+    """Return the profiler that has recorded so many training steps."""
+    N, D_in, H, D_out = 64, 1000, 100, 10
+    randn = np.random.default_rng(0).standard_normal
+    x = torch.tensor(randn((N, D_in), np.float32), device=device)
+    y = torch.tensor(randn((N, D_out), np.float32), device=device)
+    w1 = torch.tensor(randn((D_in, H), np.float32), device=device, requires_grad=True)
+    w2 = torch.tensor(randn((H, D_out), np.float32), device=device, requires_grad=True)
 
-# Calls with the same shapes count together. On a GPU its own work is an event as well;
-# here it is told with the operation that asked for it.
-events = profiler.key_averages(group_by_input_shape=True)
-events = [event for event in events if event.device_type == DeviceType.CPU]
-parts = [event for event in events if event.is_user_annotation]
-operations = [event for event in events if event.key.startswith("aten::")]
+    # The first steps are slower (threads start, memory is allocated): leave them out.
+    train(x, y, w1, w2, steps=10)
+    os.environ["KINETO_LOG_LEVEL"] = "99"  # keeps messages of the profiler away
+    with profile(record_shapes=True) as profiler:
+        train(x, y, w1, w2, steps)
+    return profiler
 
-# A part is shown with all that happens in it, an operation without those it calls.
-own = "self_cpu_time_total" if args.device == "cpu" else "self_device_time_total"
-operations.sort(key=attrgetter(own), reverse=True)
-for rows, column in ((parts, "cpu_time_total"), (operations, own)):
-    total = sum(getattr(row, column) for row in rows)
-    for row in rows[:5]:
-        shapes = " ".join("x".join(map(str, shape)) for shape in row.input_shapes)
-        share = getattr(row, column) / total
-        print(f"{row.key:26}{shapes:20}calls {row.count:4d}  share {share:.2f}")
+
+def totals(profiler, by_shape=False):
+    """Return an event for each operation, all calls of it added up.
+
+    by_shape tells calls apart whose inputs have other shapes. What a GPU does is added
+    to the operation that asked for it, and not returned again.
+    """
+    events = profiler.key_averages(group_by_input_shape=by_shape)
+    return [event for event in events if event.device_type == DeviceType.CPU]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps, xpu")
+    parser.add_argument("--trace", metavar="FILE", help="write the whole record there")
+    args = parser.parse_args()
+    if args.trace:
+        try:
+            open(args.trace, "a").close()
+        except OSError as error:
+            parser.error(f"cannot write the trace: {error}")
+
+    profiler = record(args.device)
+    if args.trace:
+        profiler.export_chrome_trace(args.trace)
+
+    # A part of the step, with all that happens in it.
+    parts = [event for event in totals(profiler) if event.key in PARTS]
+    total = sum(part.cpu_time_total for part in parts)
+    for part in parts:
+        print(f"{part.key:22} share of the step {part.cpu_time_total / total:.2f}")
+
+    # An operation, without the operations that it calls: its own (self) time.
+    self_time = "self_cpu_time_total"
+    if args.device != "cpu":
+        self_time = "self_device_time_total"
+    operations = [event for event in totals(profiler) if event.key.startswith("aten::")]
+    operations.sort(key=lambda event: getattr(event, self_time), reverse=True)
+    total = sum(getattr(event, self_time) for event in operations)
+    for event in operations[:4]:
+        share = getattr(event, self_time) / total
+        print(
+            f"{event.key:22} calls {event.count}  share of the operations {share:.2f}"
+        )
+
+    # The matrix products one by one, in the order of the step.
+    for event in totals(profiler, by_shape=True):
+        if event.key == "aten::mm":
+            (n, k), (_, m) = event.input_shapes
+            share = getattr(event, self_time) / total
+            print(f"{n:4} x {k:4} @ {k:4} x {m:4}  share of the operations {share:.2f}")
+
+
+if __name__ == "__main__":
+    main()
