@@ -34,7 +34,7 @@ def main():
     for dtype in (torch.float32, torch.bfloat16):
         seconds = fastest(dtype, args.size, args.device)
         speed = 2 * args.size**3 / seconds
-        print(f"{str(dtype):14}  GFLOP/s {speed / 1e9:.0f}")
+        print(f"{dtype!s:14}  GFLOP/s {speed / 1e9:.0f}")
 
 
 if __name__ == "__main__":

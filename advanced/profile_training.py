@@ -80,7 +80,7 @@ def main():
     parts = [event for event in totals(profiler) if event.key in PARTS]
     total = sum(part.cpu_time_total for part in parts)
     for part in parts:
-        print(f"{part.key:22} share of the step {part.cpu_time_total / total:.2f}")
+        print(f"{part.key:22} share of step {part.cpu_time_total / total:.2f}")
 
     # An operation, without the operations that it calls: its own (self) time.
     self_time = "self_cpu_time_total"
@@ -91,16 +91,14 @@ def main():
     total = sum(getattr(event, self_time) for event in operations)
     for event in operations[:4]:
         share = getattr(event, self_time) / total
-        print(
-            f"{event.key:22} calls {event.count}  share of the operations {share:.2f}"
-        )
+        print(f"{event.key:22} calls {event.count}  share of operations {share:.2f}")
 
     # The matrix products one by one, in the order of the step.
     for event in totals(profiler, by_shape=True):
         if event.key == "aten::mm":
             (n, k), (_, m) = event.input_shapes
             share = getattr(event, self_time) / total
-            print(f"{n:4} x {k:4} @ {k:4} x {m:4}  share of the operations {share:.2f}")
+            print(f"{n:4} x {k:4} @ {k:4} x {m:4}  share of operations {share:.2f}")
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ class IfInPython(nn.Module):
 
 
 class IfInGraph(nn.Module):
-    """Does the same, but the choice is an operation, with both branches in the graph."""
+    """Does the same, but the choice is an operation, and both branches are in it."""
 
     def forward(self, h):
         return torch.cond(h.sum() > 0, layer, torch.clone, (h,))

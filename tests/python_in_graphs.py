@@ -1,14 +1,13 @@
-"""Small functions of Python, called in six ways: eager, or from a graph made of them.
+"""Small functions of Python, run from a graph that was made of them in four ways.
 
-Each cell of the table in the README is found by three calls. Python gives the functions
-to both libraries alike, as they use operators alone. The libraries are imported where
-they are used: nobody needs both.
+Each cell of the two tables in advanced/README.md is found by three calls. Operators
+alone are used, so that both libraries take the same functions. The libraries are
+imported where they are used: torch and TensorFlow must not meet in one process.
 """
 
 import contextlib
 import io
 import random
-from types import SimpleNamespace
 
 import apart
 
@@ -47,12 +46,8 @@ def draw_in_tensorflow(x, k):
     return x + tf.random.uniform(())
 
 
-def eager(function):
-    import torch
-
-    return SimpleNamespace(
-        call=lambda x, k: function(torch.tensor(x), k).item(), graphs=None
-    )
+# The ways. Each returns a function (x, k) -> float, and one that tells how many graphs
+# it took, which is None where a single graph is made before the first call.
 
 
 def compiled(function):
@@ -66,10 +61,7 @@ def compiled(function):
 
     torch.compiler.reset()
     compiled = torch.compile(function, backend=backend)
-    return SimpleNamespace(
-        call=lambda x, k: compiled(torch.tensor(x), k).item(),
-        graphs=lambda: len(graphs),
-    )
+    return lambda x, k: compiled(torch.tensor(x), k).item(), lambda: len(graphs)
 
 
 def exported(function):
@@ -80,9 +72,7 @@ def exported(function):
             return function(x, k)
 
     graph = torch.export.export(Net(), (torch.tensor(1.0), 1)).module()
-    return SimpleNamespace(
-        call=lambda x, k: graph(torch.tensor(x), k).item(), graphs=None
-    )
+    return lambda x, k: graph(torch.tensor(x), k).item(), None
 
 
 def tensorflow_1(function):
@@ -92,65 +82,40 @@ def tensorflow_1(function):
         x_in = tf.placeholder(tf.float32, ())
         y = function(x_in, 1)
     session = tf.Session(graph=graph)
-    return SimpleNamespace(
-        call=lambda x, k: float(session.run(y, {x_in: x})), graphs=None
-    )
-
-
-def tensorflow_eager(function):
-    import tensorflow as tf
-
-    return SimpleNamespace(
-        call=lambda x, k: float(function(tf.constant(x), k)), graphs=None
-    )
+    return lambda x, k: float(session.run(y, {x_in: x})), None
 
 
 def tensorflow_function(function):
     import tensorflow as tf
 
     traced = tf.function(function)
-    return SimpleNamespace(
-        call=lambda x, k: float(traced(tf.constant(x), k)),
-        graphs=traced.experimental_get_tracing_count,
-    )
+    count = traced.experimental_get_tracing_count
+    return lambda x, k: float(traced(tf.constant(x), k)), count
 
 
 WAYS = {
-    "PyTorch, eager": eager,
     "`torch.compile`": compiled,
     "`torch.export`": exported,
-    "TensorFlow 1, a graph": tensorflow_1,
-    "TensorFlow, eager": tensorflow_eager,
+    "TensorFlow 1": tensorflow_1,
     "`tf.function`": tensorflow_function,
 }
 
 
-def results(way, function, inputs):
-    """Return what the calls return, and the way itself, None where it refuses."""
-    random.seed(0)
-    try:
-        made = way(function)
-        return [made.call(*each) for each in inputs], made
-    except (RuntimeError, TypeError, AssertionError):
-        return None, None
-
-
-def with_graphs(verdict, made):
-    """Add to what was found how many graphs it took, where they are made by need."""
-    if made is None or made.graphs is None or made.graphs() == 1:
-        return verdict
-    return f"{verdict}, {made.graphs()} graphs"
+def with_graphs(words, count):
+    """Add how many graphs it took, if there were more than one."""
+    return words if count is None or count() == 1 else f"{words}, {count()} graphs"
 
 
 def compare(way, function, inputs):
     """Say whether three calls return what plain Python returns."""
-    expected = [function(*each) for each in inputs]
-    found, made = results(way, function, inputs)
-    if found is None:
+    right = [function(*each) for each in inputs]
+    frozen = [function(inputs[0][0], inputs[0][1])] * len(inputs)
+    try:
+        call, count = way(function)
+        found = [call(*each) for each in inputs]
+    except (RuntimeError, TypeError, AssertionError):
         return "refused"
-    first = [function(inputs[0][0], inputs[0][1])] * len(inputs)
-    verdict = {str(first): "frozen", str(expected): "right"}[str(found)]
-    return with_graphs(verdict, made)
+    return with_graphs({str(frozen): "frozen", str(right): "right"}[str(found)], count)
 
 
 def an_if(way):
@@ -161,99 +126,81 @@ def a_for(way):
     return compare(way, loop, [(3.0, 1), (3.0, 2), (3.0, 3)])
 
 
-def when_python_runs(way, function):
-    """Return how often it prints: before the calls, in the first, in two later ones."""
-    with contextlib.redirect_stdout(io.StringIO()) as output:
-        made, counts = way(function), [output.getvalue().count("seen")]
-        for calls in (1, 2):
-            for _ in range(calls):
-                made.call(3.0, 1)
-            counts.append(output.getvalue().count("seen") - sum(counts))
-    return counts, made
-
-
 def a_print(way):
-    counts, made = when_python_runs(way, talk)
-    words = {(0, 1, 2): "every call", (0, 1, 0): "first call", (1, 0, 0): "before"}
-    return with_graphs(words[tuple(counts)], made)
+    """Say when it prints: before the calls, in the first one, in every one."""
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        call, count = way(talk)
+        counts = [output.getvalue().count("seen")]
+        for _ in range(3):
+            call(3.0, 1)
+            counts.append(output.getvalue().count("seen"))
+    words = {
+        (0, 1, 2, 3): "every call",
+        (0, 1, 1, 1): "first call",
+        (1, 1, 1, 1): "before",
+    }
+    return with_graphs(words[tuple(counts)], count)
 
 
 def a_draw(way, function=draw):
-    found, made = results(way, function, [(0.0, 1)] * 3)
-    return with_graphs({1: "frozen", 3: "new"}[len(set(found))], made)
-
-
-def a_draw_of_the_library(way):
-    own = draw_in_tensorflow if "tensorflow" in way.__name__ else draw_in_torch
-    return a_draw(way, own)
-
-
-def first_and_later(way):
-    """Say what is done in the first call and in the later ones."""
-    if way is compiled:  # it reads the Python instead of running it
-        made, graphs = way(loop), []
-        for _ in range(3):
-            made.call(3.0, 1)
-            graphs.append(made.graphs())
-        assert graphs == [1, 1, 1]
-        return "makes the graph", "runs the graph"
-    counts, made = when_python_runs(way, talk)
-    return {
-        (0, 1, 2): ("runs Python", "runs Python"),
-        (0, 1, 0): ("makes the graph", "runs the graph"),
-        (1, 0, 0): ("runs the graph", "runs the graph"),
-    }[tuple(counts)]
+    random.seed(0)
+    call, count = way(function)
+    found = {call(0.0, 1) for _ in range(3)}
+    return with_graphs({1: "frozen", 3: "new"}[len(found)], count)
 
 
 COLUMNS = {
-    "an `if` on the data": an_if,
+    "`if` on the data": an_if,
     "`for` in `range(k)`": a_for,
     "`print`": a_print,
     "`random.randint`": a_draw,
-    "its own random numbers": a_draw_of_the_library,
-    "the first call": lambda way: first_and_later(way)[0],
-    "a later call": lambda way: first_and_later(way)[1],
 }
 
 
 def cell(way, column):
-    """Return the words that belong in this cell of the table."""
+    """Return the words that belong in this cell of the tables."""
     return COLUMNS[column](WAYS[way])
 
 
-def collatz(k):
-    """Return the number of steps from k to 1, which only the data decide."""
-    steps = 0
+def own_random_numbers(way):
+    """Say what becomes of the random numbers of the library itself."""
+    own = draw_in_tensorflow if "tensorflow" in WAYS[way].__name__ else draw_in_torch
+    return a_draw(WAYS[way], own)
+
+
+def collatz(k, steps):
+    """Return steps and the number of those from k to 1, which only k decides."""
     while k != 1:
-        k, steps = (k // 2 if k % 2 == 0 else 3 * k + 1), steps + 1
+        if k % 2 == 0:
+            k = k // 2
+        else:
+            k = 3 * k + 1
+        steps = steps + 1
     return steps
 
 
 def collatz_in_tensorflow(k):
-    """Do the same by tf.while_loop, in a graph."""
+    """Return the same by tf.function, and the kinds of operations in its graphs."""
     import tensorflow as tf
 
-    @tf.function(input_signature=[tf.TensorSpec((), tf.int64)])
-    def graph(k):
-        def body(k, steps):
-            even = tf.equal(k % 2, 0)
-            return tf.cond(even, lambda: k // 2, lambda: 3 * k + 1), steps + 1
-
-        return tf.while_loop(lambda k, steps: tf.not_equal(k, 1), body, [k, 0])[1]
-
-    return int(graph(tf.constant(k, tf.int64)))
+    graph = tf.function(collatz)
+    inputs = tf.constant(k), tf.constant(0)
+    definition = graph.get_concrete_function(*inputs).graph.as_graph_def()
+    nodes = [*definition.node]
+    for function in definition.library.function:
+        nodes += function.node_def
+    return int(graph(*inputs)), {node.op for node in nodes}
 
 
-def scan_in_tensorflow(xs):
-    """Return all states of h = tanh(h + x), from 0 on, for an array (T, H)."""
+def running_totals_in_tensorflow(numbers):
+    """Return the sums of the first number, the first two, and so on, by tf.scan."""
     import tensorflow as tf
 
-    @tf.function
-    def graph(xs):
-        start = tf.zeros(xs.shape[1:])
-        return tf.scan(lambda h, x: tf.tanh(h + x), xs, initializer=start)
+    def add(total, number):
+        return total + number
 
-    return graph(tf.constant(xs)).numpy()
+    totals = tf.function(lambda xs: tf.scan(add, xs, initializer=0))
+    return totals(tf.constant(numbers)).numpy().tolist()
 
 
 def before_both_updates(*script):

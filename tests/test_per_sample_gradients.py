@@ -1,39 +1,33 @@
 """The gradients of all samples at once are those of one sample after the other."""
 
-import contextlib
-import io
-
+import per_sample_gradients as script
 import pytest
 import torch
-from collection import EVERY_STEP, PER_SAMPLE, execute, losses
+from collection import losses, run
+from torch import nn
 from torch.nn.functional import cross_entropy
 
-
-@pytest.fixture(scope="module")
-def script():
-    """The variables of a run of 50 steps, and what it printed."""
-    with contextlib.redirect_stdout(io.StringIO()) as output:
-        variables = execute(PER_SAMPLE, *EVERY_STEP, argv=("--steps", "50"))
-    return variables | {"output": output.getvalue()}
+PATH = "advanced/per_sample_gradients.py"
 
 
-def trained_model(script):
-    """Return the script's network as a plain one in float64, and the data."""
-    model = torch.nn.Sequential(*script["layers"])
-    model.load_state_dict(script["params"])
-    return model.double(), script["x"].double(), script["y"]
+def trained(seed, steps=50):
+    """Return a network trained by plain SGD on the script's data, and the data."""
+    inputs, labels, wrong = script.make_data(seed)
+    model = nn.Sequential(nn.Linear(50, 100), nn.ReLU(), nn.Linear(100, 10))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    found = {}
+    for t in range(1, steps + 1):
+        loss = cross_entropy(model(inputs), labels)
+        found[t] = loss.item()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model, inputs, labels, wrong, found
 
 
-@pytest.fixture(scope="module")
-def one_by_one(script):
-    """The gradient of each sample from a backward() of its own, (N, parameters)."""
-    model, x, y = trained_model(script)
-    rows = []
-    for i in range(len(x)):
-        model.zero_grad()
-        cross_entropy(model(x[i, None]), y[i, None]).backward()
-        rows.append(torch.cat([w.grad.flatten() for w in model.parameters()]))
-    return torch.stack(rows)
+def vmapped(model, inputs, labels):
+    params = {name: w.detach() for name, w in model.named_parameters()}
+    return script.sample_gradients(model, params, inputs, labels)
 
 
 def flat(grads):
@@ -41,55 +35,51 @@ def flat(grads):
     return torch.cat([grad.flatten(1) for grad in grads.values()], dim=1).double()
 
 
-@pytest.mark.parametrize("name", ["grads", "by_loop"])
-def test_each_gradient_is_that_of_its_own_backward_pass(script, one_by_one, name):
-    assert script[name].keys() == script["params"].keys()
-    for key, w in script["params"].items():
-        assert script[name][key].shape == (len(script["y"]), *w.shape)
-    torch.testing.assert_close(flat(script[name]), one_by_one, rtol=1e-4, atol=2e-6)
+def one_by_one(model, inputs, labels):
+    """Return the gradient of each sample in float64, as a matrix (N, parameters)."""
+    model = nn.Sequential(*model).double()
+    rows = []
+    for i in range(len(inputs)):
+        loss = cross_entropy(model(inputs[i, None].double()), labels[i, None])
+        grads = torch.autograd.grad(loss, list(model.parameters()))
+        rows.append(torch.cat([grad.flatten() for grad in grads]))
+    model.float()
+    return torch.stack(rows)
 
 
-def test_mean_of_the_gradients_is_the_gradient_of_the_batch(script):
-    model, x, y = trained_model(script)
-    grads = torch.autograd.grad(cross_entropy(model(x), y), list(model.parameters()))
-    batch = torch.cat([grad.flatten() for grad in grads])
-    mean = flat(script["grads"]).mean(0)
-    torch.testing.assert_close(mean, batch, rtol=1e-4, atol=1e-7)
+def test_each_gradient_is_that_of_its_own_backward_pass():
+    model, inputs, labels, _, _ = trained(seed=0)
+    expected = one_by_one(model, inputs, labels)
+    for way in (vmapped, script.sample_gradients_by_loop):
+        found = way(model, inputs, labels)
+        for name, w in model.named_parameters():
+            assert found[name].shape == (256, *w.shape)
+        # Rounding in float32 of gradients that are at most 10.
+        torch.testing.assert_close(flat(found), expected, rtol=1e-4, atol=2e-6)
+    lengths = script.norms(found).double()
+    torch.testing.assert_close(lengths, expected.norm(dim=1), rtol=1e-4, atol=1e-6)
 
 
-def test_losses_are_those_of_plain_sgd(script):
-    torch.manual_seed(0)
-    torch.randint(10, (256,))  # the script draws its data before the weights
-    torch.randn(10, 50), torch.randn(256, 50), torch.randint(256, ())
-    layers = torch.nn.Linear(50, 100), torch.nn.ReLU(), torch.nn.Linear(100, 10)
-    model = torch.nn.Sequential(*layers)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    expected = {}
-    for t in range(1, 51):
-        loss = cross_entropy(model(script["x"]), script["y"])
-        expected[t] = loss.item()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert losses(script["output"]) == pytest.approx(expected, rel=1e-4)
-
-
-def test_norms_are_the_lengths_of_the_gradients(script, one_by_one):
-    norms = script["norms"].double()
-    torch.testing.assert_close(norms, one_by_one.norm(dim=1), rtol=1e-4, atol=1e-6)
+def test_losses_are_those_of_plain_sgd():
+    """As the mean of the gradients is the gradient of the mean."""
+    *_, expected = trained(seed=0, steps=100)
+    found = losses(run(PATH).stdout)
+    assert list(found) == [1, 50, 100]
+    assert found == pytest.approx({t: expected[t] for t in found}, rel=1e-3)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_largest_gradient_belongs_to_the_only_wrong_label(seed, capsys):
-    start = ("manual_seed(0)", f"manual_seed({seed})")
-    script = execute(PER_SAMPLE, start, argv=("--steps", "50"))
+def test_largest_gradient_belongs_to_the_only_wrong_label(seed):
+    model, inputs, labels, wrong, _ = trained(seed)
     torch.manual_seed(seed)
-    right = torch.randint(script["classes"], (script["N"],))
-    assert (script["y"] != right).nonzero().tolist() == [[script["wrong"]]]
-    first = capsys.readouterr().out.partition("\nsample")[2]
-    assert first.split()[0] == str(script["wrong"])
+    right = torch.randint(10, (256,))
+    assert (labels != right).nonzero().tolist() == [[wrong]]
+    lengths = script.norms(vmapped(model, inputs, labels))
+    assert lengths.argmax() == wrong
 
 
-def test_script_stops_if_the_loop_finds_something_else():
-    with pytest.raises(AssertionError, match="not close"):
-        execute(PER_SAMPLE, ("w.clone()", "(w * 1.01)"), argv=("--steps", "1"))
+def test_script_names_the_sample_with_the_wrong_label():
+    _, _, wrong = script.make_data()
+    lines = run(PATH).stdout.splitlines()
+    place = lines.index(f"the wrong label is that of sample {wrong}")
+    assert lines[place + 1].startswith(f"sample {wrong:3d}  norm ")

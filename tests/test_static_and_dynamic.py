@@ -1,122 +1,112 @@
-"""Python in a graph does what the README's table says, in every cell."""
+"""Python in a graph does what advanced/README.md says, in every cell of its tables."""
 
 import random
 import re
-import textwrap
 
 import apart
+import pages
 import pytest
+import static_and_dynamic as script
 import torch
-from collection import TENSORFLOW, skip_if_missing, source
+from collection import TENSORFLOW, skip_if_missing
 from python_in_graphs import (
     COLUMNS,
     WAYS,
     cell,
     collatz,
     collatz_in_tensorflow,
-    scan_in_tensorflow,
+    own_random_numbers,
+    running_totals_in_tensorflow,
 )
-from readme import README, blocks
 
-TEXT = README.read_text(encoding="utf-8")
-
-
-def table():
-    """Return {(way, column): words} for the cells of the README's table."""
-    lines = re.findall(r"^\| ?(.*) \|$", TEXT, re.MULTILINE)
-    rows = [[cell.strip() for cell in line.split("|")] for line in lines]
-    (head,) = [row for row in rows if set(COLUMNS) <= set(row)]
-    return {
-        (row[0], column): words
-        for row in rows
-        if row[0] in WAYS
-        for column, words in zip(head[1:], row[1:], strict=True)
-    }
+PAGE = "advanced/README.md"
 
 
-CELLS = [(way, column) for way in WAYS for column in COLUMNS]
-
-
-def test_the_table_has_these_cells_and_no_others():
-    assert sorted(table()) == sorted(CELLS)
-
-
-@pytest.mark.parametrize("way, column", CELLS)
-def test_cell_of_the_table(way, column, capfd):
+def ask(function, way, *args):
+    """Call the function here, or where TensorFlow is if the way needs it."""
     if "tensorflow" in WAYS[way].__name__:
         skip_if_missing(TENSORFLOW)
-        found = apart.call(cell, way, column)
-    else:
-        found = cell(way, column)
-    assert table()[way, column] == found
+        return apart.call(function, way, *args)
+    return function(way, *args)
 
 
-SCRIPT = "advanced/static_and_dynamic.py"
+def tables():
+    """Return {(way, column): words} for the tables on the page that have such rows."""
+    cells = {}
+    for line in re.findall(r"^\| ?(.*) \|$", pages.text(PAGE), re.MULTILINE):
+        row = [part.strip() for part in line.split("|")]
+        if set(row) & set(COLUMNS):
+            head = row
+        elif row[0] in WAYS:
+            cells |= {(row[0], column): w for column, w in zip(head[1:], row[1:])}
+    return cells
 
 
-@pytest.mark.parametrize("command", [(SCRIPT,)], ids=" ".join)
-def test_export_keeps_what_python_drew_and_follows_what_the_graph_says(run):
-    shown = {}
-    for line in run.stdout.splitlines():
-        name, way, found, graphs = re.fullmatch(
-            r"(\w*) +(eager|torch\.\w+) +(.+?)(?:  graphs (\d))?", line
-        ).groups()
-        network = name or network  # noqa: F821
-        shown[network, way] = found, graphs and int(graphs)
+@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize("way", WAYS)
+def test_cell_of_the_tables(way, column):
+    assert tables()[way, column] == ask(cell, way, column), f"see the table in {PAGE}"
 
-    randint = random.Random(0).randint
-    drawn = [str(randint(0, 3)) for _ in range(5)]
-    assert len(set(drawn)) == 3
-    for network in ("DrawInPython", "DrawInGraph", "IfInPython", "IfInGraph"):
-        assert shown[network, "torch.compile"][0] == shown[network, "eager"][0]
-    assert shown["DrawInPython", "torch.compile"] == (" ".join(drawn), 3)
-    assert len(set(shown["DrawInPython", "torch.export"][0].split())) == 1
-    assert shown["IfInPython", "torch.compile"] == ("1 0 1 1 0", 3)
-    assert shown["IfInPython", "torch.export"][0] == "GuardOnDataDependentSymNode"
-    for network in ("DrawInGraph", "IfInGraph"):
-        eager, _ = shown[network, "eager"]
-        assert len(set(eager.split())) > 1
-        assert shown[network, "torch.compile"] == (eager, 1)
-        assert shown[network, "torch.export"] == (eager, None)
+
+@pytest.mark.parametrize("way", WAYS)
+def test_random_numbers_of_the_library_are_new_in_every_call(way):
+    assert ask(own_random_numbers, way) == "new"
+
+
+INPUTS = [torch.full((3,), value) for value in (1.0, -1.0, 1.0, 1.0, -1.0)]
+
+
+def drawn_by_python():
+    generator = random.Random(0)
+    return [generator.randint(1, 4) for _ in INPUTS]
+
+
+def drawn_by_torch():
+    torch.manual_seed(0)
+    return [torch.randint(1, 5, ()).item() for _ in INPUTS]
+
+
+@pytest.mark.parametrize(
+    "network, expected, graphs",
+    [
+        (script.DrawInPython, drawn_by_python(), 3),
+        (script.DrawInGraph, drawn_by_torch(), 1),
+        (script.IfInPython, [1, 0, 1, 1, 0], 2),
+        (script.IfInGraph, [1, 0, 1, 1, 0], 1),
+    ],
+)
+def test_torch_compile_does_what_eager_pytorch_does(network, expected, graphs):
+    assert script.uses(network(), INPUTS) == expected
+    compiled, made = script.compiled(network())
+    assert script.uses(compiled, INPUTS) == expected
+    assert len(made) == graphs
+
+
+def test_torch_export_keeps_the_number_that_python_drew():
+    assert len(set(drawn_by_python())) == 3
+    exported = script.exported(script.DrawInPython(), INPUTS[0])
+    assert len(set(script.uses(exported, INPUTS))) == 1
+
+
+def test_torch_export_refuses_an_if_on_the_data():
+    with pytest.raises(RuntimeError, match="data-dependent"):
+        script.exported(script.IfInPython(), INPUTS[0])
+
+
+@pytest.mark.parametrize("network", [script.DrawInGraph, script.IfInGraph])
+def test_torch_export_keeps_the_operations_that_decide(network):
+    exported = script.exported(network(), INPUTS[0])
+    assert script.uses(exported, INPUTS) == script.uses(network(), INPUTS)
 
 
 @pytest.mark.parametrize("k", [1, 7, 27])
-def test_while_loop_takes_as_many_steps_as_python(k):
+def test_tf_function_makes_operations_of_while_and_if(k):
     skip_if_missing(TENSORFLOW)
-    assert apart.call(collatz_in_tensorflow, k) == collatz(k)
+    steps, operations = apart.call(collatz_in_tensorflow, k)
+    assert steps == collatz(k, 0)
+    assert {"StatelessWhile", "StatelessIf"} <= operations
 
 
-@pytest.fixture
-def states():
-    """Inputs (5, 2) and all states of h = tanh(h + x), from 0 on."""
-    xs = torch.linspace(-1, 1, 10).view(5, 2)
-    h, states = torch.zeros(2), []
-    for x in xs:
-        h = (h + x).tanh()
-        states.append(h)
-    return xs, torch.stack(states)
-
-
-def test_scan_is_a_loop_that_keeps_its_states(states):
-    from torch._higher_order_ops import scan
-
-    def step(h, x):
-        h = (h + x).tanh()
-        return h, h.clone()
-
-    xs, expected = states
-    last, hs = scan(step, torch.zeros(2), xs)
-    torch.testing.assert_close(hs, expected)
-    torch.testing.assert_close(last, expected[-1])
-
-
-def test_scan_of_tensorflow_is_a_loop_that_keeps_its_states(states):
+def test_tf_scan_is_a_loop_that_keeps_its_states():
     skip_if_missing(TENSORFLOW)
-    xs, expected = states
-    found = torch.from_numpy(apart.call(scan_in_tensorflow, xs.numpy()))
-    torch.testing.assert_close(found, expected)
-
-
-def test_the_loop_in_the_readme_is_that_of_the_script():
-    (shown,) = [b for b in blocks(TEXT, "python") if b.startswith("def forward")]
-    assert textwrap.indent(shown, "    ") in source(SCRIPT)
+    assert apart.call(running_totals_in_tensorflow, [1, 2, 3, 4]) == [1, 3, 6, 10]
