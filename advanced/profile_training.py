@@ -61,21 +61,8 @@ def totals(profiler, by_shape=False):
     return [event for event in events if event.device_type == DeviceType.CPU]
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps, xpu")
-    parser.add_argument("--trace", metavar="FILE", help="write the whole record there")
-    args = parser.parse_args()
-    if args.trace:
-        try:
-            open(args.trace, "a").close()
-        except OSError as error:
-            parser.error(f"cannot write the trace: {error}")
-
-    profiler = record(args.device)
-    if args.trace:
-        profiler.export_chrome_trace(args.trace)
-
+def report(profiler, device):
+    """Print the parts of the step, its operations, and its matrix products."""
     # A part of the step, with all that happens in it.
     parts = [event for event in totals(profiler) if event.key in PARTS]
     total = sum(part.cpu_time_total for part in parts)
@@ -84,7 +71,7 @@ def main():
 
     # An operation, without the operations that it calls: its own (self) time.
     self_time = "self_cpu_time_total"
-    if args.device != "cpu":
+    if device != "cpu":
         self_time = "self_device_time_total"
     operations = [event for event in totals(profiler) if event.key.startswith("aten::")]
     operations.sort(key=lambda event: getattr(event, self_time), reverse=True)
@@ -99,6 +86,23 @@ def main():
             (n, k), (_, m) = event.input_shapes
             share = getattr(event, self_time) / total
             print(f"{n:4} x {k:4} @ {k:4} x {m:4}  share of operations {share:.2f}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps, xpu")
+    parser.add_argument("--trace", metavar="FILE", help="write the whole record there")
+    args = parser.parse_args()
+    if args.trace:
+        try:
+            open(args.trace, "a").close()
+        except OSError as error:
+            parser.error(f"cannot write the trace: {error}")
+
+    profiler = record(args.device)
+    if args.trace:
+        profiler.export_chrome_trace(args.trace)
+    report(profiler, args.device)
 
 
 if __name__ == "__main__":
