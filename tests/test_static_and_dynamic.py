@@ -31,14 +31,17 @@ def ask(function, way, *args):
 
 
 def tables():
-    """Return {(way, column): words} for the tables on the page that have such rows."""
+    """Return {(way, column): words} for the tables of the page with such columns."""
     cells = {}
-    for line in re.findall(r"^\| ?(.*) \|$", pages.text(PAGE), re.MULTILINE):
-        row = [part.strip() for part in line.split("|")]
-        if set(row) & set(COLUMNS):
-            head = row
-        elif row[0] in WAYS:
-            cells |= {(row[0], column): w for column, w in zip(head[1:], row[1:])}
+    for table in re.findall(r"(?:^\|.*\|\n)+", pages.text(PAGE), re.MULTILINE):
+        rows = [
+            [part.strip() for part in line.split("|")] for line in table.split("\n")
+        ]
+        head = rows[0]
+        for row in rows[2:]:
+            for column, words in zip(head, row):
+                if column in COLUMNS:
+                    cells[row[1], column] = words
     return cells
 
 
