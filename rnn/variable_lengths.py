@@ -69,7 +69,7 @@ def draw(results, expected):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 3.6), dpi=240, layout="constrained")
-    both = figure.subplots(2, 1, sharex=True)
+    both = figure.subplots(1, 2, sharey=True)
     for axes, direction in zip(both, ("forward", "backward")):
         name = f"{direction} outputs"
         errors = []
@@ -77,14 +77,14 @@ def draw(results, expected):
             difference = parts(one)[name] - parts(other)[name]  # (length, H)
             errors.append(difference.abs().amax(1))  # (length,)
 
-        # What is nan, the padding, is not drawn, and so as grey as the background.
-        errors = pad_sequence(errors, padding_value=torch.nan).T  # (N, T)
-        image = axes.imshow(
-            errors.numpy(force=True), cmap="Reds", norm="log", vmin=1e-5, vmax=1
-        )
-        axes.set(title=direction, ylabel="sequence", facecolor="lightgrey")
-    axes.set(xlabel="time step")
-    figure.colorbar(image, ax=both, label="error of the padded outputs")
+        # Padded with nan, which is not drawn, they become a picture of N rows.
+        errors = pad_sequence(errors, batch_first=True, padding_value=torch.nan)
+        errors = errors.clamp(min=TOLERANCE).numpy(force=True)  # (N, T)
+        image = axes.imshow(errors, cmap="Reds", norm="log", vmin=TOLERANCE, vmax=1)
+        axes.set(title=direction, xlabel="time step", facecolor="lightgrey")
+    both[0].set(ylabel="sequence", yticks=range(0, len(errors), 5))
+    label = "error of the padded outputs"
+    figure.colorbar(image, ax=both, location="bottom", label=label)
     return figure
 
 
