@@ -101,9 +101,9 @@ def train(model, chars, held_out, steps):
 
     for step in tqdm(range(1, steps + 1), disable=None):
         # The state goes on from the piece before, unless the text begins anew.
-        place = (step - 1) % len(pieces)
-        inputs, targets = pieces[place]  # (T, N)
-        if place == 0:
+        position = (step - 1) % len(pieces)
+        inputs, targets = pieces[position]  # (T, N)
+        if position == 0:
             state = None
 
         # Forward pass.
@@ -126,7 +126,8 @@ def train(model, chars, held_out, steps):
                 f"step {step:4d}  loss {loss.item():.4e}  bits per character {bits:.4f}"
             )
 
-            # Early stopping: keep the best weights, and end when they get old.
+            # Early stopping: keep the best weights. End the training when three
+            # measurements in a row have not improved on them.
             history.append(bits)
             if bits == min(history):
                 best_weights = copy.deepcopy(model.state_dict())

@@ -177,6 +177,14 @@ def test_gradients_are_clipped():
     assert torch.nn.utils.get_total_norm(grads) == pytest.approx(1.0, rel=1e-3)
 
 
+def test_the_last_tenth_is_held_out_and_never_trained_on(call, monkeypatch):
+    train = mock.Mock(return_value=[1.0])
+    monkeypatch.setattr(char_rnn, "train", train)
+    assert call(char_rnn)[0] == 0
+    _, chars, held_out, _ = train.call_args.args
+    assert torch.equal(chars, CHARS[:3600]) and torch.equal(held_out, CHARS[3600:])
+
+
 def test_lstm_takes_less_than_2_2_bits_per_character_and_lzma_is_right():
     out = run("rnn/char_rnn.py").stdout
     bits = [float(b) for b in re.findall(r"bits per character (\S+)", out)]
