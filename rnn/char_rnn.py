@@ -175,9 +175,10 @@ def can_write(path):
 
 
 def save(checkpoint, path):
-    """Write a file beside, then rename it: if that fails, an older one is still there.
+    """Write a file beside it, then rename that: if it fails, an older file is intact.
 
-    It is made in memory first, as torch.save gives no OSError when the disk is full.
+    The bytes are made in memory first: torch.save itself raises no OSError when the
+    disk is full.
     """
     stream = io.BytesIO()
     torch.save(checkpoint, stream)
@@ -206,7 +207,7 @@ def main():
     try:
         text = read_text(args.text)
     except (OSError, UnicodeError) as error:
-        parser.error(f"argument --text: {args.text} is no text in UTF-8: {error}")
+        parser.error(f"argument --text: cannot read {args.text} as UTF-8: {error}")
     if len(text) < 1000:
         parser.error(f"argument --text: {args.text} has less than 1000 characters")
 

@@ -2,7 +2,7 @@
 
 The model gives each character a probability of being the next one. One is drawn, and is
 the next input. Temperature divides the logits: below 1 the text becomes more regular,
-above 1 more daring. The text begins with a prompt, which the model reads first.
+above 1 more random. The text begins with a prompt, which the model reads first.
 """
 
 import argparse

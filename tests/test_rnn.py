@@ -90,9 +90,8 @@ def test_elman_prints_the_losses_of_nn_rnn_and_has_a_memory():
 
 # char_rnn.py: the text, the loss, the training
 
-RANDOM = np.random.default_rng(0)
 WORDS = ["the", "state", "goes", "on", "from", "piece", "to", "été,", "hiver", ""]
-TEXT = " ".join(RANDOM.choice(WORDS, 1000))[:4000]
+TEXT = " ".join(np.random.default_rng(0).choice(WORDS, 1000))[:4000]
 VOCABULARY = "".join(sorted(set(TEXT)))
 CHARS = char_rnn.encode(TEXT, VOCABULARY)
 
@@ -136,7 +135,7 @@ def test_bits_per_character_are_those_of_single_steps(cell):
 
 def test_training_stops_when_it_gets_worse_and_keeps_the_best_weights():
     """In random letters there is nothing to learn, and much to memorize."""
-    chars, model = torch.tensor(RANDOM.choice(8, 1000)), small()
+    model, chars = small(), torch.randint(8, (1000,))
     history = char_rnn.train(model, chars[:900], chars[900:], steps=2000)
     assert len(history) < 2000 / 50
     assert history.index(min(history)) == len(history) - 4
@@ -436,6 +435,8 @@ def test_padding_spoils_the_backward_direction_and_h_n():
     for sequence, one, other in zip(sequences, found, expected, strict=True):
         one, other = variable_lengths.parts(one), variable_lengths.parts(other)
         errors = {name: (one[name] - other[name]).abs().max() for name in one}
+        assert torch.equal(other["forward outputs"][-1], other["forward h_n"])
+        assert torch.equal(other["backward outputs"][0], other["backward h_n"])
         assert errors.pop("forward outputs") < 1e-12
         for error in errors.values():
             assert error < 1e-12 if len(sequence) == 9 else error > 1e-4
