@@ -62,14 +62,14 @@ file = io.BytesIO()  # a file in memory
 losses = []
 parts = new_parts()
 for t in range(1, args.steps + 1):
-    losses.append(train_step(**parts))
-    if t == 1 or t % 50 == 0:
-        print(f"step {t:4d}  loss {losses[-1]:.8e}")
-
-    if t == half:
+    if t == half + 1:
         checkpoint = {name: part.state_dict() for name, part in parts.items()}
         checkpoint["generator"] = torch.get_rng_state()
         torch.save(checkpoint, file)
+
+    losses.append(train_step(**parts))
+    if t == 1 or t % 50 == 0:
+        print(f"step {t:4d}  loss {losses[-1]:.8e}")
 
 # Train the second half again, each time from a checkpoint that lacks another part.
 print(f"resumed at step {half}")
