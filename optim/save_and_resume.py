@@ -144,7 +144,8 @@ def resume(training, path):
         # Undo the two steps.
         load(training, path)
     except Exception as error:
-        raise CheckpointError(f"cannot resume from {path}: {error!r:.70}") from error
+        message = f"cannot resume from {path}, was it saved by this script?"
+        raise CheckpointError(f"{message} {error!r:.70}") from error
 
 
 def train(training, steps, path=None, every=50):
