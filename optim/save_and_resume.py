@@ -96,9 +96,9 @@ class Training:
 def save(training, path):
     """Write a checkpoint; at every moment, the file holds a whole one, old or new.
 
-    Raises CheckpointError if it cannot be written. The old one is still there then.
+    Raises CheckpointError if it cannot be written; the old one is kept then.
     """
-    # By way of the memory, as torch.save does not say that a disk is full.
+    # Into memory first: torch.save itself would not say that a disk is full.
     checkpoint = io.BytesIO()
     torch.save(training.state_dict(), checkpoint)
 
@@ -129,9 +129,9 @@ def load(training, path):
 
 
 def resume(training, path):
-    """Load a checkpoint, and make sure that it can be trained on.
+    """Load a checkpoint, and make sure that training can go on from it.
 
-    A file that can be loaded need not fit. So two steps are tried, before a new
+    A file can be loaded and still not fit. So two steps are tried before any new
     checkpoint replaces that file. Raises CheckpointError.
     """
     try:
@@ -149,7 +149,7 @@ def resume(training, path):
 
 
 def train(training, steps, path=None, every=50):
-    """Train until step number steps, with a checkpoint every so many steps."""
+    """Train up to step number steps; given a path, save a checkpoint now and then."""
     while training.step < steps:
         loss = training.train_step()
         if training.step == 1 or training.step % 50 == 0:
@@ -174,7 +174,7 @@ def main(argv=None):
             resume(training, args.checkpoint)
             print(f"resumed at step {training.step}")
         elif args.checkpoint:
-            # A folder that cannot be written is found out now, not hours later.
+            # Find out now, and not hours later, whether it can be written.
             save(training, args.checkpoint)
         train(training, args.steps, args.checkpoint, args.every)
     except CheckpointError as error:

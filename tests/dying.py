@@ -30,6 +30,7 @@ def die_before(name, number):
     setattr(module, name, replaced)
 
 
+sys.dont_write_bytecode = True  # not to die of a long .pyc
 what, number, script, *options = sys.argv[1:]
 if what in ("killed-at", "full-at"):
     # Beyond this limit the system sends a signal; who ignores it gets an OSError.

@@ -70,7 +70,9 @@ def test_killed_and_resumed_it_ends_the_same(
     what, number, step, unbroken, file, capsys
 ):
     words = SCRIPT, *STEPS, "--checkpoint", str(file)
-    killed = run_in(ROOT, "tests/dying.py", what, str(number), *words)
+    # Python must keep lines in its buffer, as it does when it writes into a file.
+    dying = "tests/dying.py", what, str(number)
+    killed = run_in(ROOT, *dying, *words, PYTHONUNBUFFERED="")
     assert killed.returncode in (-signal.SIGKILL, -signal.SIGXFSZ)
     assert (torch.load(file)["step"] if file.exists() else None) == step
 
