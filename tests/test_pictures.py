@@ -22,7 +22,9 @@ PLOTTING = [script for script in SCRIPTS if "--plot" in options(script)]
 @pytest.mark.parametrize("page, words, link", PICTURES)
 def test_picture_on_a_page(page, words, link):
     picture, _ = pages.target(page, link)
-    assert words, f"{page}: say in the brackets of {link} what a blind reader would miss"
+    assert words, (
+        f"{page}: say in the brackets of {link} what a blind reader would miss"
+    )
     script = picture.removesuffix(".png") + ".py"
     assert (ROOT / script).exists() and "--plot" in options(script), (
         f"{page} shows {picture}, but no script of that name draws it with --plot"
