@@ -77,6 +77,7 @@ def draw(speedups):
     for name, values in speedups.items():
         axes.loglog(SIZES, values, "o-", base=2, label=name)
 
+    axes.margins(y=0.15)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.legend()
