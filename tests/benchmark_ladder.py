@@ -249,12 +249,13 @@ def ratio(times, other):
 
 
 def table(texts, times):
-    """Return rows of (name, ratio to PyTorch's products, ratio to its own library's)."""
-    first = next(iter(PRODUCTS))
-    return [
-        (name, ratio(times[name], times[first]), ratio(times[name], times[floor(text)]))
-        for name, text in texts.items()
-    ]
+    """Return rows of (name, ratio to PyTorch's products, to its own library's)."""
+    rows = []
+    for name, text in texts.items():
+        to_torch = ratio(times[name], times[next(iter(PRODUCTS))])
+        own = ratio(times[name], times[floor(text)])
+        rows.append((name, to_torch, own))
+    return rows
 
 
 def processor():
