@@ -2,7 +2,7 @@
 
 All train the same network from the same weights. For each, the script tries eight
 learning rates and keeps the one that brings the loss below the target in the fewest
-steps; inf says that none does in 100. --plot draws the losses of some.
+steps. A dash and inf: none does in 100. --plot draws the losses of six of them.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def steps_to(target, losses):
 
 
 def draw(best_losses):
-    """Return a figure of the losses, {name: losses of all steps}."""
+    """Return a figure of some of the losses, {name: losses of all steps}."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 3.6), dpi=240, layout="constrained")
@@ -84,10 +84,10 @@ def draw(best_losses):
     axes.set_xlabel("step")
     axes.set_ylabel("loss")
     axes.set_ylim(1e-6, 2)
-    for name in DRAWN:
-        losses = best_losses[name]
-        axes.plot(range(1, len(losses) + 1), losses, label=name)
-    axes.legend(loc="lower left")
+    for name, losses in best_losses.items():
+        if name in DRAWN:
+            axes.plot(range(1, len(losses) + 1), losses, label=name)
+    figure.legend(loc="outside upper center", ncols=3)
     return figure
 
 
@@ -101,14 +101,16 @@ def main():
     print(f"optimizer  best lr  steps to a loss of {args.target:g}")
     best_losses = {}
     for name, make_optimizer in OPTIMIZERS.items():
-        runs = {}
+        best_rate = None
+        fewest = math.inf
         for learning_rate in LEARNING_RATES:
-            runs[learning_rate] = train(
-                make_optimizer, learning_rate, device=args.device
-            )
-        best = min(runs, key=lambda rate: steps_to(args.target, runs[rate]))
-        best_losses[name] = runs[best]
-        print(f"{name:9}  {best:7}  {steps_to(args.target, runs[best]):5}")
+            losses = train(make_optimizer, learning_rate, device=args.device)
+            steps = steps_to(args.target, losses)
+            if steps < fewest:
+                best_rate = learning_rate
+                fewest = steps
+                best_losses[name] = losses
+        print(f"{name:9}  {best_rate or '-':>7}  {fewest:5}")
 
     if args.plot:
         try:
