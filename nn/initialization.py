@@ -84,8 +84,8 @@ def draw(table):
     axes.set_xlabel("learning rate")
     axes.set_ylabel(f"loss after {STEPS} steps")
     for (name, losses), marker in zip(table.items(), "osD^v", strict=True):
-        # A training that has diverged is left out: the line ends before it.
-        shown = [max(loss, 1e-6) if math.isfinite(loss) else None for loss in losses]
+        # A line ends where the training diverges: what is no number is not drawn.
+        shown = np.where(np.isfinite(losses), np.maximum(losses, 1e-6), np.nan)
         axes.plot(LEARNING_RATES, shown, marker=marker, label=name)
     axes.legend()
     return figure
