@@ -92,16 +92,12 @@ def test_picture_shows_the_table():
     np.testing.assert_equal(shown["Xavier"], [4, 3, 1e-6, 1, np.nan, np.nan])
 
 
-@pytest.mark.parametrize("name", ["missing/a.png", "a.no_such_format"])
-def test_a_picture_that_cannot_be_written_gets_one_line(
-    name, tmp_path, monkeypatch, capsys
-):
-    file = str(tmp_path / name)
-    monkeypatch.setattr("sys.argv", ["initialization.py", "--plot", file])
+def test_a_picture_of_an_unknown_format_gets_one_line(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["initialization.py", "--plot", "a.picture"])
     monkeypatch.setattr(initialization, "train", lambda *_, **__: 1.0)
     with pytest.raises(SystemExit, match="2"):
         initialization.main()
-    assert f"error: cannot write {file}: " in capsys.readouterr().err
+    assert "error: cannot write a.picture: " in capsys.readouterr().err
 
 
 def test_mean_takes_the_steps_of_the_sum_at_640_times_the_rate():

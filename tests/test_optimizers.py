@@ -252,18 +252,6 @@ def test_picture_shows_the_losses():
     assert shown == expected
 
 
-@pytest.mark.parametrize("name", ["missing/a.png", "a.no_such_format"])
-def test_a_picture_that_cannot_be_written_gets_one_line(
-    name, tmp_path, monkeypatch, capsys
-):
-    file = str(tmp_path / name)
-    monkeypatch.setattr("sys.argv", ["compare_optimizers.py", "--plot", file])
-    monkeypatch.setattr(compare_optimizers, "train", lambda *_, **__: [1.0, 0.0])
-    with pytest.raises(SystemExit, match="2"):
-        compare_optimizers.main()
-    assert f"error: cannot write {file}: " in capsys.readouterr().err
-
-
 # Groups and schedules, on the network of optim/two_layer_net_optim.py
 
 
