@@ -3,15 +3,15 @@
     python tests/benchmark_ladder.py
     python tests/benchmark_ladder.py --hidden 100 400 1600 6400 --plot FILE.png
 
-A step cannot do without its five matrix products, so its time is given as a ratio to the
-time of these alone: once as PyTorch computes them, once as the rung's own library does.
-Each rung is its own file, run in a process of its own up to its training loop; then all
-loops are measured in turns, with one thread each. A figure is the median over the turns.
-With JAX installed (pip install jax), its jit is measured beside them.
+A step cannot do without its five matrix products, so its time is given as a ratio to
+the time of these alone: once as PyTorch computes them, once as the rung's own library
+does. Each rung is its own file, run in a process of its own up to its training loop;
+then all loops are measured in turns, with one thread each. A figure is the median over
+the turns. With JAX installed (pip install jax), its jit is measured beside them.
 
-glibc is asked to keep the memory that a process has freed. Otherwise some processes hand
-it back and fetch it again in every step, others do not, by chance; from 400 hidden units
-on, that can take longer than all else that is not a matrix product.
+glibc is asked to keep the memory that a process has freed. Otherwise some processes
+hand it back and fetch it again in every step, others do not, by chance; from 400 hidden
+units on, that can take longer than all else that is not a matrix product.
 """
 
 import argparse
@@ -249,12 +249,13 @@ def ratio(times, other):
 
 
 def table(texts, times):
-    """Return rows of (name, ratio to PyTorch's products, ratio to its own library's)."""
-    first = next(iter(PRODUCTS))
-    return [
-        (name, ratio(times[name], times[first]), ratio(times[name], times[floor(text)]))
-        for name, text in texts.items()
-    ]
+    """Return rows of (name, ratio to PyTorch's products, to its own library's)."""
+    rows = []
+    for name, text in texts.items():
+        to_torch = ratio(times[name], times[next(iter(PRODUCTS))])
+        own = ratio(times[name], times[floor(text)])
+        rows.append((name, to_torch, own))
+    return rows
 
 
 def processor():
@@ -281,9 +282,10 @@ def draw(tables):
     )
     for name in DRAWN:
         ratios = [
-            own for rows in tables.values() for rung, _, own in rows if rung == name
+            {rung: own for rung, _, own in rows}.get(name) for rows in tables.values()
         ]
-        axes.semilogy(list(map(str, tables))[: len(ratios)], ratios, "o-", label=name)
+        if None not in ratios:
+            axes.semilogy(list(map(str, tables)), ratios, "o-", label=name)
     axes.axhline(1, color="black", linewidth=1)
     axes.set_yticks([1, 2, 3, 4], labels=["1", "2", "3", "4"], minor=False)
     axes.yaxis.set_minor_formatter("")
