@@ -89,7 +89,7 @@ def load(folder, model, optimizer):
             model_state_dict=state["model"],
             optim_state_dict=state["optimizer"],
         )
-    except (Exception, dcp.CheckpointException) as error:  # noqa: BLE001, a damaged file can raise anything
+    except (Exception, dcp.CheckpointException) as error:  # noqa: BLE001, or others
         reason = first_reason(error)
         raise CheckpointError(f"cannot resume from {folder}: {reason}") from None
     return step
