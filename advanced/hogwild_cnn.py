@@ -110,19 +110,17 @@ def main():
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
 
-    # SIGTERM would leave images and processes behind; an exit takes them along.
+    # SIGTERM would end Python at once; exiting removes images and ends processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
+    torch.manual_seed(0)
     images, labels = draw_digits()
-    torch.manual_seed(0)
-    train_rows, held_out = torch.randperm(len(images)).split(1600)
+    seen, held_out = torch.randperm(len(images)).split(1600)
+    data = images[seen], labels[seen]
 
-    torch.manual_seed(0)
     model = make_model()
     model.share_memory()
-    train_together(
-        args.processes, model, images[train_rows], labels[train_rows], args.epochs
-    )
+    train_together(args.processes, model, *data, args.epochs)
 
     # The processes have changed the weights of this one, which are in shared memory.
     with torch.no_grad():

@@ -454,7 +454,7 @@ def test_a_full_disk_costs_no_checkpoint(tmp_path, monkeypatch, capfd):
         ("file", "FileExistsError"),
         ("no/folder", "FileNotFoundError"),
         ("foreign", "UnpicklingError"),
-        ("other", "size mismatch"),
+        ("other", "Size mismatch"),
     ],
 )
 def test_one_line_says_why_a_folder_is_no_checkpoint(
