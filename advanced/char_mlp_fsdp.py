@@ -37,7 +37,7 @@ class Block(nn.Module):
 def make_model(mesh):
     """Return a model that maps bytes (N, T) to logits (N, V), sharded over the mesh.
 
-    The processes must all call this; each draws the same weights and keeps its shard.
+    All processes must call this; each draws the same weights and keeps its shards.
     """
     torch.manual_seed(0)
     blocks = []
@@ -46,15 +46,15 @@ def make_model(mesh):
         fully_shard(block, mesh=mesh)  # before the next block takes memory
         blocks.append(block)
 
-    model = nn.Sequential(
-        nn.Embedding(V, E), nn.Flatten(), *blocks, nn.Linear(T * E, V)
-    )
+    embedding = nn.Embedding(V, E)
+    output_layer = nn.Linear(T * E, V)
+    model = nn.Sequential(embedding, nn.Flatten(), *blocks, output_layer)
     fully_shard(model, mesh=mesh)  # what is in no block: the first and the last layer
     return model
 
 
 def train(model, steps, device):
-    """Train the sharded model and print the loss. The processes must all call this."""
+    """Train the sharded model and print the losses. All processes must call this."""
     rank = dist.get_rank()
     world_size = dist.get_world_size()
     text = "".join(topics[name] for name in sorted(topics))[:100_000]
@@ -68,14 +68,13 @@ def train(model, steps, device):
         # The step is the seed: all processes draw one batch, and each takes its rows.
         torch.manual_seed(t)
         starts = torch.randint(len(data) - T, (N, 1))
-        positions = starts + torch.arange(T + 1)  # (N, T + 1)
-        batch = data[
-            positions.tensor_split(world_size)[rank]
-        ]  # (N / world_size, T + 1)
+        rows = data[starts + torch.arange(T + 1)]  # (N, T + 1)
+        rows = rows.tensor_split(world_size)[rank]  # (N / world_size, T + 1)
+        inputs, targets = rows[:, :T], rows[:, T]
 
         # The sum over the rows of all processes, divided by N, is the mean.
-        logits = model(batch[:, :T])  # (N / world_size, V)
-        loss = loss_fn(logits, batch[:, T]) / N
+        logits = model(inputs)  # (N / world_size, V)
+        loss = loss_fn(logits, targets) / N
         if t == 1 or t % 50 == 0:
             total = loss.detach().clone()
             dist.all_reduce(total)  # in place: now the sum over all processes

@@ -1,9 +1,9 @@
 """Save and resume sharded training, with any number of processes.
 
 With --checkpoint, each process writes its own shards of the parameters and of Adam's
-state, all at the same time. A new run goes on from the newest complete checkpoint and
-shards it anew for its own processes. The network is that of the optim script, and so
-are the losses, wherever the run was interrupted.
+state, all at the same time. The next run resumes from the newest complete checkpoint
+and reshards it for its own number of processes. The network is that of the optim
+script, and so are the losses, wherever the run was interrupted.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def checkpoints(folder):
 def save(folder, step, model, optimizer):
     """Write the checkpoint folder/step-STEP, and only then remove the older ones.
 
-    The processes must all call this. If one of them cannot write, all of them raise
+    All processes must call this. If one of them cannot write, all of them raise
     CheckpointError, and the older checkpoint stays.
     """
     path = folder / f"step-{step}"
@@ -62,7 +62,7 @@ def save(folder, step, model, optimizer):
 def load(folder, model, optimizer):
     """Load the newest checkpoint in folder and return its step, 0 if there is none.
 
-    The processes must all call this. Each reads what it needs for its own shards.
+    All processes must call this. Each reads what it needs for its own shards.
     Raises CheckpointError if a file is damaged, or belongs to another network. Reading
     can also run code that is hidden in a checkpoint: load only your own.
     """
@@ -98,7 +98,7 @@ def load(folder, model, optimizer):
 def train(x, y, steps, folder=None):
     """Train a sharded network, from the newest checkpoint in folder if there is one.
 
-    x is (N, D_in), y is (N, D_out). The processes must all call this, with the same
+    x is (N, D_in), y is (N, D_out). All processes must call this, with the same
     arguments; each computes with its own rows.
     """
     rank = dist.get_rank()
@@ -120,7 +120,7 @@ def train(x, y, steps, folder=None):
     x = x.tensor_split(world_size)[rank]  # (N / world_size, D_in)
     y = y.tensor_split(world_size)[rank]  # (N / world_size, D_out)
     for t in range(done + 1, steps + 1):
-        # Forward pass, loss and backward pass, as in char_mlp_fsdp.py.
+        # Forward pass, loss, backward pass and update are those of char_mlp_fsdp.py.
         y_pred = model(x)  # (N / world_size, D_out)
         loss = loss_fn(y_pred, y)
         if t == 1 or t % 50 == 0:
