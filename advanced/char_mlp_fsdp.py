@@ -120,8 +120,8 @@ def main():
 
     run(args.steps, args.device)
 
-    # A clean end: the model, gone with run(), held the group. Both must be gone before
-    # the interpreter is, or a thread of the group can crash the process at its end.
+    # A clean end: what run() has made goes before the group, and the group before the
+    # interpreter. Otherwise a thread of the group can crash the process at its end.
     gc.collect()
     dist.destroy_process_group()
 

@@ -217,8 +217,6 @@ if function:
     "commands",
     [
         [[DDP, "", "--steps", "1"]],
-        [[FSDP, "", "--steps", "1"]],
-        [[CHECKPOINT, "", "--steps", "1", "--checkpoint", "shards"]],
         [["advanced/common_mistakes.py", "gradients_of_sums", rank] for rank in "01"],
     ],
     ids=lambda commands: commands[0][0],
@@ -226,7 +224,8 @@ if function:
 def test_nothing_keeps_the_group_that_is_destroyed(commands, tmp_path):
     """Or its threads meet the end of the interpreter, and now and then it aborts.
 
-    This needs new processes, which have not imported what keeps the group.
+    This needs new processes, which have not imported what keeps the group. It cannot be
+    asked of FSDP: PyTorch has a cache of sharded tensors, which keeps the group.
     """
     code = ["-c", SAYS_WHETHER_THE_GROUP_IS_GONE]
     processes = [
