@@ -75,8 +75,8 @@ for t in range(1, args.steps + 1):
         if rank == 0:
             print(f"step {t:4d}  loss {total.item():.4e}")
 
-    # Backward pass: DDP averages each gradient over the processes while backward() is
-    # still computing the others. We need the sum over them: hence world_size.
+    # Backward pass: compute the gradients of the loss with respect to all parameters.
+    # DDP averages them over the processes. We need their sum: hence world_size.
     model.zero_grad()
     (world_size * loss).backward()
 

@@ -37,6 +37,7 @@ from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
 )
+from torch.distributed.fsdp import FSDPModule
 
 PAGE = "advanced/README.md"
 FSDP = "advanced/char_mlp_fsdp.py"
@@ -294,6 +295,8 @@ def save_whole(steps, file):
     """Train the sharded model, and save its weights as a whole."""
     mesh = dist.init_device_mesh("cpu", (dist.get_world_size(),))
     model = char_mlp_fsdp.make_model(mesh)
+    for block in model[2:6]:
+        assert isinstance(block, FSDPModule), "each block is gathered when it is used"
     char_mlp_fsdp.train(model, steps, "cpu")
     options = StateDictOptions(full_state_dict=True)
     weights = get_model_state_dict(model, options=options)
