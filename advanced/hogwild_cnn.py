@@ -113,11 +113,12 @@ def main():
     # SIGTERM would end Python at once; exiting removes images and ends processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
-    torch.manual_seed(0)
     images, labels = draw_digits()
+    torch.manual_seed(0)
     seen, held_out = torch.randperm(len(images)).split(1600)
     data = images[seen], labels[seen]
 
+    torch.manual_seed(0)
     model = make_model()
     model.share_memory()
     train_together(args.processes, model, *data, args.epochs)
