@@ -1,12 +1,12 @@
-"""Train one network in several processes at once, without locks (Hogwild).
+"""Train one model in several processes at once, without locks (Hogwild).
 
 The weights lie in shared memory. Each process takes its share of the batches, computes
-gradients of its own and subtracts them, whatever the others are doing. So updates can
-get lost: see what becomes of a counter. The network learns all the same, and sooner.
+gradients and subtracts them from the weights, whatever the others are doing. Some
+updates get lost that way; the network learns all the same, and sooner. Compare with
+--processes 1.
 """
 
 import argparse
-import copy
 import signal
 import subprocess
 import sys
@@ -21,116 +21,114 @@ from PIL import Image
 from torch import nn
 
 
-def make_net():
-    """Return a network from images (N, 3, 20, 20) to scores (N, 10)."""
-    layers = [nn.InstanceNorm2d(3)]  # brings the bytes 0 to 255 near 0
-    for inputs, outputs in ((3, 16), (16, 32), (32, 64)):
-        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
-    return nn.Sequential(*layers, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64, 10))
+def draw_digits():
+    """Return images (N, 3, 20, 20) and labels (N,) of data/draw_images.py.
 
-
-def work(rank, net, images, labels, epochs, counter, times, barrier):
-    """Count to 100,000, then train net on a share of the images, beside the others.
-
-    images is bytes (N, 3, 20, 20), labels (N,). times[rank] takes the seconds at which
-    the training starts and ends. All see what becomes of counter and of the weights.
+    Where it draws nothing, it says why, and this script exits as well.
     """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # started: Ctrl-C is for it again
-    torch.set_num_threads(1)
+    script = Path(__file__).resolve().parents[1] / "data" / "draw_images.py"
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, script, folder, "--count", "200", "--size", "20"]
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+        if done.returncode != 0:
+            sys.exit(done.returncode)
+        files = sorted(Path(folder).glob("*/*.png"))  # 200 of each class in turn
+        images = np.stack([Image.open(file) for file in files])  # (N, 20, 20, 3)
 
-    # The first pass is slow, as it sets things up. A copy makes it before the start.
-    copy.deepcopy(net)(images[:4].float()).sum().backward()
+    labels = torch.arange(10).repeat_interleave(200)
+    return torch.tensor(images).permute(0, 3, 1, 2).float(), labels
+
+
+def make_model():
+    """Return a small CNN that maps images (N, 3, 20, 20) to logits (N, 10)."""
+    return nn.Sequential(
+        nn.InstanceNorm2d(3),  # brings the bytes 0 to 255 near 0
+        nn.Conv2d(3, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),  # (N, 16, 10, 10)
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),  # (N, 32, 5, 5)
+        nn.Conv2d(32, 64, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveMaxPool2d(1),  # (N, 64, 1, 1)
+        nn.Flatten(),
+        nn.Linear(64, 10),
+    )
+
+
+def train(rank, processes, model, images, labels, epochs, barrier):
+    """Train the shared model on this process's share of the batches.
+
+    This runs in every process, with a rank from 0 to processes - 1. images is
+    (N, 3, 20, 20), labels (N,). At the barrier, all wait for the last one to start.
+    """
+    torch.set_num_threads(1)  # or the processes take each other's cores
     barrier.wait()
+    start = time.perf_counter()
 
-    for _ in range(100_000):
-        counter += 1
-    barrier.wait()
-
-    processes = len(times)
-    times[rank, 0] = start = time.perf_counter()  # one clock for all processes
     for epoch in range(1, epochs + 1):
         learning_rate = 0.035 * (1 - (epoch - 1) / epochs)
-        # The same seed makes the same batches everywhere; they are dealt like cards.
-        order = torch.randperm(len(images), generator=torch.manual_seed(epoch))
-        batches = order.split(4)[rank::processes]
 
-        total = 0
+        # The same seed makes the same batches everywhere; each takes its share of them.
+        torch.manual_seed(epoch)
+        batches = torch.randperm(len(images)).split(4)[rank::processes]
+
+        total_loss = 0
         for batch in batches:
-            scores = net(images[batch].float())
-            loss = nn.functional.cross_entropy(scores, labels[batch])
-            net.zero_grad()
+            logits = model(images[batch])  # (4, 10)
+            loss = nn.functional.cross_entropy(logits, labels[batch])
+            total_loss += loss.item()
+
+            model.zero_grad()
             loss.backward()
 
             # Read, subtract, write: what another process writes in between is lost.
             with torch.no_grad():
-                for weight in net.parameters():
-                    weight -= learning_rate * weight.grad
-            total += loss.item()
+                for param in model.parameters():
+                    param -= learning_rate * param.grad
 
-        line = f"epoch {epoch:4d}  loss {total / len(batches):.4e}  process {rank + 1}"
-        line += f" of {processes}  seconds {time.perf_counter() - start:.2f}\n"
-        print(line, end="", flush=True)  # written in one go, so that no lines mix
-    times[rank, 1] = time.perf_counter()
+        line = f"epoch {epoch:4d}  loss {total_loss / len(batches):.4e}  "
+        line += f"process {rank + 1}  seconds {time.perf_counter() - start:.2f}\n"
+        print(line, end="", flush=True)  # in one go, so that lines do not mix
 
 
-def together(processes, *task):
-    """Do the task in new processes. Return what they counted and the seconds taken."""
-    counter, times = torch.tensor(0), torch.zeros(processes, 2, dtype=torch.float64)
-    task += counter, times, mp.get_context("spawn").Barrier(processes, timeout=600)
+def train_together(processes, model, images, labels, epochs):
+    """Train the model, which must be in shared memory, in new processes.
 
-    # Ctrl-C is not for processes that are just starting: as daemons they end with us.
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    context = mp.spawn(work, task, processes, join=False, daemon=True)
-    signal.signal(signal.SIGINT, handler)
-
-    try:
-        while not context.join():
-            pass
-    except (mp.ProcessRaisedException, mp.ProcessExitedException) as error:
-        sys.exit(f"error: {str(error).strip()}")
-    except KeyboardInterrupt:
-        sys.exit(130)
-    return counter.item(), (times[:, 1].max() - times[:, 0].min()).item()
+    If one of them fails, the others are ended and its error is raised.
+    """
+    # As daemons, they end when this process does, by Ctrl-C for example.
+    barrier = mp.get_context("spawn").Barrier(processes, timeout=600)
+    task = processes, model, images, labels, epochs, barrier
+    mp.spawn(train, task, processes, daemon=True)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
-    parser.add_argument("--epochs", type=int, default=3, help="default: %(default)s")
-    parser.add_argument("--processes", type=int, default=2, help="default: %(default)s")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
-    if args.epochs < 1:
-        parser.error("argument --epochs: must be 1 or more")
-    if not 1 <= args.processes <= 64:
-        parser.error("argument --processes: must be 1 to 64")
 
-    # SIGTERM ends Python on the spot. As an exit it takes folder and processes along.
+    # SIGTERM would end Python at once; exiting removes images and ends processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with tempfile.TemporaryDirectory() as out:
-        draw = Path(__file__).resolve().parents[1] / "data" / "draw_images.py"
-        command = [sys.executable, draw, out, "--count=200", "--size=20"]
-        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-        if done.returncode != 0:
-            reason = done.stderr.strip().rpartition("\n")[2]  # the last line
-            parser.error(f"{draw} has drawn no images: {reason}")
-        images = np.stack([Image.open(file) for file in sorted(Path(out).glob("*/*"))])
 
-    images = torch.from_numpy(images).permute(0, 3, 1, 2)
-    labels = torch.arange(10).repeat_interleave(200)
-    seen, unseen = torch.randperm(2000, generator=torch.manual_seed(0)).split(1600)
+    images, labels = draw_digits()
+    torch.manual_seed(0)
+    seen, held_out = torch.randperm(len(images)).split(1600)
+    data = images[seen], labels[seen]
 
-    seconds = {}
-    for n in sorted({1, args.processes}):
-        torch.manual_seed(0)
-        net = make_net().share_memory()
-        counter, seconds[n] = together(n, net, images[seen], labels[seen], args.epochs)
+    torch.manual_seed(0)
+    model = make_model()
+    model.share_memory()
+    train_together(args.processes, model, *data, args.epochs)
 
-        with torch.no_grad():
-            scores = net(images[unseen].float())
-        loss = nn.functional.cross_entropy(scores, labels[unseen])
-        accuracy = (scores.argmax(1) == labels[unseen]).float().mean()
-        print(f"processes {n}  counter {counter} of {n * 100_000}")
-        print(f"processes {n}  loss {loss:.4e}  accuracy {accuracy:.4f}", end="  ")
-        print(f"seconds {seconds[n]:.2f}  speed-up {seconds[1] / seconds[n]:.2f}")
+    # The processes have changed the weights of this one, which are in shared memory.
+    with torch.no_grad():
+        logits = model(images[held_out])  # (400, 10)
+    loss = nn.functional.cross_entropy(logits, labels[held_out])
+    accuracy = (logits.argmax(dim=1) == labels[held_out]).float().mean()
+    print(f"held out: loss {loss:.4e}  accuracy {accuracy:.4f}")
 
 
 if __name__ == "__main__":

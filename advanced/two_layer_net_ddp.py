@@ -1,7 +1,8 @@
 """Fit a two-layer ReLU network in several processes, each with a part of the batch.
 
-torchrun starts them and gives each its rank. DistributedDataParallel, DDP for short,
-exchanges the gradients. However many processes there are, the losses are the same.
+torchrun starts the processes and gives each one its rank. DistributedDataParallel (DDP)
+averages the gradients over them, so all take the same step. However many processes
+there are, the losses are the same.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-# DDP imports this later, when its default arguments would keep the group to the end.
+# DDP imports this itself, but so late that its default arguments would keep the group.
 import torch.distributed.nn
 from torch import nn
 
@@ -21,7 +22,7 @@ parser.add_argument("--batch", type=int, default=64, help="number of samples")
 parser.add_argument("--device", default="cpu", help="cpu, cuda, xpu")
 args = parser.parse_args()
 
-# Each process of a machine computes on a GPU of its own.
+# Each process of a machine computes on its own GPU.
 if args.device != "cpu":
     torch.accelerator.set_device_index(dist.get_node_local_rank(0))
 
@@ -59,26 +60,27 @@ with torch.no_grad():
     model[2].weight.copy_(w2.T)
 model = nn.parallel.DistributedDataParallel(model)
 
-# A larger batch has a larger sum as its loss, and wants a smaller learning rate.
-# DDP takes the mean of the gradients where we need the sum: hence world_size.
-learning_rate = 1e-6 * 64 / N * world_size
+# The loss is a sum: with more samples it is larger, and needs a smaller learning rate.
+learning_rate = 1e-6 * 64 / N
 start = time.perf_counter()
 for t in range(1, args.steps + 1):
+    # Forward pass: predict y from x.
     y_pred = model(x)  # (N / world_size, D_out)
 
-    # The loss is the sum of the squared errors.
+    # The loss is the sum of the squared errors, here of this process's rows.
     loss = (y_pred - y).square().sum()
-
     if t == 1 or t % 50 == 0:
-        # In place: loss becomes the sum over the processes.
-        dist.all_reduce(loss.detach())
+        total = loss.detach().clone()
+        dist.all_reduce(total)  # in place: now the sum over all processes
         if rank == 0:
-            print(f"step {t:4d}  loss {loss.item():.4e}")
+            print(f"step {t:4d}  loss {total.item():.4e}")
 
-    # DDP sends the gradients that are ready while backward computes the others.
+    # Backward pass: compute the gradients of the loss with respect to all parameters.
+    # DDP averages them over the processes. We need their sum: hence world_size.
     model.zero_grad()
-    loss.backward()
+    (world_size * loss).backward()
 
+    # Gradient descent. Autograd must not record the update, hence no_grad.
     with torch.no_grad():
         for param in model.parameters():
             param -= learning_rate * param.grad
@@ -86,7 +88,7 @@ for t in range(1, args.steps + 1):
 if rank == 0:
     print(f"steps per second {args.steps / (time.perf_counter() - start):.0f}")
 
-# The model holds the group. Both must be gone before the interpreter is: a thread of
-# the group that it finds at work then makes the process crash, with all losses printed.
+# A clean end: the model holds the group, and both must be gone before the interpreter
+# is, or a thread of the group can crash the process when all losses are printed.
 del model
 dist.destroy_process_group()
