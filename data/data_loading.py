@@ -1,7 +1,7 @@
 """Load images from files: a custom Dataset, then a DataLoader.
 
-A Dataset says how many items there are and reads one of them. A DataLoader shuffles
-the items, makes batches of them and, if told so, leaves the reading to worker processes.
+A Dataset says how many items there are and reads one of them. A DataLoader shuffles the
+items, makes batches of them and, if told to, leaves the reading to worker processes.
 Notice that the order depends on the seed alone, whoever reads the files.
 """
 

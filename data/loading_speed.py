@@ -56,7 +56,7 @@ def seconds_per_epoch(loader, work):
 
 
 def measure(dataset, start_method):
-    """Print the seconds of an epoch: reading alone, and with 20 ms of work per batch."""
+    """Print the seconds of an epoch, without and with 20 ms of work for each batch."""
     for workers, persistent in ((0, False), (1, False), (2, False), (2, True)):
         loader = DataLoader(
             dataset,

@@ -41,8 +41,8 @@ class ImageFolder(Dataset):
 class SharedBatches(Dataset):
     """Batches of an ImageFolder, written into slots of shared memory.
 
-    The item (slot, indices) is slot and labels (N,). The images are in buffers[slot, :N]
-    until the slot is used again.
+    The item (slot, indices) is slot and labels (N,). Its images are in
+    buffers[slot, :N] until the slot is used again.
     """
 
     def __init__(self, images, batch_size, slots):
@@ -61,7 +61,7 @@ class SharedBatches(Dataset):
 
 
 class SlotSampler(Sampler):
-    """The items of an epoch, (slot, indices): shuffled indices, and the slots in turn."""
+    """The items of an epoch, (slot, indices): shuffled indices, slots in turn."""
 
     def __init__(self, count, batch_size, slots):
         self.count = count

@@ -111,8 +111,13 @@ def predict(model, images):
     return torch.cat([model(batch.float()) for batch in images.split(256)])
 
 
+def can_be_written(path):
+    """Return whether a file may be made here; a folder or a device is not replaced."""
+    return path.parent.is_dir() and (path.is_file() or not path.exists())
+
+
 def save(model, classes, path):
-    """Write the network to a file. Raises OSError, and leaves an older file as it was."""
+    """Write the network to a file; after an OSError an older file is as it was."""
     # In memory first: on a full disk, torch.save itself raises no OSError.
     stream = io.BytesIO()
     torch.save({"classes": classes, "model": model.state_dict()}, stream)
@@ -165,7 +170,7 @@ def main():
         "--plot", type=Path, help="draw what was learned into this file"
     )
     args = parser.parse_args()
-    if args.save and (not args.save.parent.is_dir() or args.save.is_dir()):
+    if args.save and not can_be_written(args.save):
         parser.error(f"cannot write {args.save}: name a file in a folder that exists")
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -204,14 +209,19 @@ def main():
         losses.append(loss)
         accuracies.append(accuracy)
 
-    try:
-        if args.save:
+    if args.save:
+        try:
             save(model, classes, args.save)
-        if args.plot:
-            shown = images[held_out], labels[held_out], logits
-            draw(losses, accuracies, *shown, classes).savefig(args.plot)
-    except OSError as error:
-        parser.error(f"cannot write a file: {error}")
+        except OSError as error:
+            parser.error(f"cannot write {args.save}: {error}")
+
+    if args.plot:
+        shown = images[held_out], labels[held_out], logits
+        figure = draw(losses, accuracies, *shown, classes)
+        try:
+            figure.savefig(args.plot)
+        except OSError as error:
+            parser.error(f"cannot write {args.plot}: {error}")
 
 
 if __name__ == "__main__":
