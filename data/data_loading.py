@@ -91,7 +91,8 @@ def show(dataset):
             generator=torch.Generator().manual_seed(0),
         )
         for epoch in (1, 2):
-            images, labels = next(iter(loader))  # (64, 3, size, size) and (64,)
+            batches = list(loader)
+            images, labels = batches[0]  # (64, 3, size, size) and (64,)
             print(f"workers {workers}  epoch {epoch}", end="  ")
             print(f"batch {tuple(images.shape)}  labels {labels[:8].tolist()}")
 
