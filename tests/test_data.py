@@ -269,6 +269,7 @@ def test_shared_batches_hold_every_image_once_though_the_reader_is_slow(digits):
     expected = {image.numpy().tobytes(): label for image, label in images}
     loader = shared_batches.shared_loader(images, 8, workers=2, context="spawn")
     buffers = loader.dataset.buffers
+    assert buffers.is_shared(), "with fork, a worker would fill its own copy"
     for _ in range(2):
         seen = {}
         for slot, labels in loader:
