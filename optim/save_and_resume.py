@@ -1,160 +1,185 @@
-"""Save all that a training needs to go on, so that a kill costs time and nothing else.
+"""Train a network, and save a checkpoint from which the training can be resumed.
 
-Killed and started again with the same --checkpoint, it prints the losses that it would
-have printed anyway, to the last bit. Without one it shows what a part left out changes.
+Run it with --checkpoint FILE, kill it at any moment, and start it again: it prints the
+losses that it would have printed without the interruption, down to the last digit. That
+takes more than the weights: see state_dict() for what a checkpoint holds.
 """
 
 import argparse
-import contextlib
-import glob
 import io
+import math
 import os
-import zipfile
 
 import numpy as np
 import torch
 from torch import nn
 
-
-def pack(step):
-    """Return a checkpoint, in bytes: the step and the states of all parts."""
-    states = {name: part.state_dict() for name, part in parts.items()}
-    states["random"] = {name: place.get_rng_state() for name, place in places.items()}
-    stream = io.BytesIO()
-    torch.save({"step": step, **states}, stream)
-    return stream.getvalue()
+# N is batch size; D_in is input dimension;
+# H is hidden dimension; D_out is output dimension.
+N, D_in, H, D_out = 64, 1000, 100, 10
 
 
-def restore(checkpoint, left_out=None):
-    """Load a checkpoint and return its step. If it is none, any exception may come."""
-    if zipfile.ZipFile(io.BytesIO(checkpoint)).testzip() is not None:
-        raise ValueError("damaged")  # torch.load does not look at the checksums
-    saved = torch.load(io.BytesIO(checkpoint), map_location="cpu", weights_only=True)
-
-    for name in parts.keys() - {left_out}:
-        parts[name].load_state_dict(saved[name])
-    if left_out != "random":
-        for name, place in places.items():
-            if name == "cpu" or name in saved["random"]:  # it may be from another GPU
-                place.set_rng_state(saved["random"][name])
-    return saved["step"]
+class CheckpointError(Exception):
+    """A file cannot be written, or holds no checkpoint of this training."""
 
 
-def resume(file):
-    """Go on from the checkpoint in a file and return its step, or raise an exception.
+class Training:
+    """A network and all that changes while it is trained.
 
-    What can be loaded need not fit. Two steps on trial tell: the second one takes the
-    learning rate that the scheduler has set. Then all is restored once more.
+    As its parts do, it has state_dict() and load_state_dict().
     """
-    if not os.path.isfile(file):
-        raise ValueError("no regular file")
-    with open(file, "rb") as stream:
-        checkpoint = stream.read()
 
-    step = restore(checkpoint)
-    if not isinstance(step, int) or step < 0:
-        raise ValueError(f"at step {step!r}")
-    train_step()
-    train_step()
-    if not all(w.isfinite().all() for w in model.parameters()):
-        raise ValueError("weights that are no numbers")
-    return restore(checkpoint)
+    def __init__(self, device):
+        self.device = device
+        self.step = 0
+
+        # Inputs and targets are random: standard normal, with seed 0.
+        randn = np.random.default_rng(0).standard_normal
+        self.x = torch.tensor(randn((N, D_in), np.float32), device=device)
+        self.y = torch.tensor(randn((N, D_out), np.float32), device=device)
+
+        torch.manual_seed(0)
+        self.model = nn.Sequential(
+            nn.Linear(D_in, H),
+            nn.ReLU(),
+            nn.Dropout(0.1),
+            nn.Linear(H, D_out),
+        ).to(device)
+        self.loss_fn = nn.MSELoss(reduction="sum")
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=3e-3)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda t: 1 / (1 + t / 100)
+        )
+
+    def train_step(self):
+        """Fit half of the examples, drawn at random; return their loss before that."""
+        batch = torch.randperm(N)[: N // 2].to(self.device)  # (N / 2,)
+        y_pred = self.model(self.x[batch])  # (N / 2, D_out)
+        loss = self.loss_fn(y_pred, self.y[batch])
+
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+        # Set the learning rate of the next step.
+        self.scheduler.step()
+        self.step += 1
+        return loss.item()
+
+    def state_dict(self):
+        """Return the checkpoint: everything that the steps to come depend on."""
+        checkpoint = {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "generator": torch.get_rng_state(),
+        }
+        if self.device != "cpu":
+            # On a GPU, dropout draws from the GPU's own generator.
+            gpu = torch.get_device_module(self.device)
+            checkpoint["gpu_generator"] = gpu.get_rng_state()
+        return checkpoint
+
+    def load_state_dict(self, checkpoint):
+        """Put everything back. A checkpoint from a GPU can be resumed on a CPU."""
+        self.step = int(checkpoint["step"])
+        self.model.load_state_dict(checkpoint["model"])
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.scheduler.load_state_dict(checkpoint["scheduler"])
+        torch.set_rng_state(checkpoint["generator"])
+        if self.device != "cpu" and "gpu_generator" in checkpoint:
+            gpu = torch.get_device_module(self.device)
+            gpu.set_rng_state(checkpoint["gpu_generator"])
 
 
-def write(checkpoint, file):
-    """Let the file hold this checkpoint. After a crash it holds the old or the new."""
-    unfinished = f"{file}.{os.urandom(4).hex()}.unfinished"  # a name of its own
+def save(training, path):
+    """Write a checkpoint; at every moment, the file holds a whole one, old or new.
+
+    Raises CheckpointError if it cannot be written; the old one is kept then.
+    """
+    # Into memory first: torch.save itself would not say that a disk is full.
+    checkpoint = io.BytesIO()
+    torch.save(training.state_dict(), checkpoint)
+
+    unfinished = f"{path}.unfinished"
     try:
-        with open(unfinished, "xb") as stream:
-            stream.write(checkpoint)
-            stream.flush()
-            os.fsync(stream.fileno())  # or a power cut may keep the name, not the bytes
-        os.replace(unfinished, file)
+        with open(unfinished, "wb") as file:
+            file.write(checkpoint.getbuffer())
+            # Wait for the disk, or a power cut could keep the name but not the bytes.
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
     except OSError as error:
-        with contextlib.suppress(OSError):
+        raise CheckpointError(f"cannot write {path}: {error}") from error
+    finally:
+        if os.path.exists(unfinished):
             os.remove(unfinished)
-        parser.error(f"cannot write {file}: {error}")
-
-    for old in glob.glob(f"{glob.escape(file)}.*.unfinished"):
-        with contextlib.suppress(OSError):  # a younger one may belong to another run
-            if os.path.getmtime(file) - os.path.getmtime(old) > 3600:
-                os.remove(old)
 
 
-def train_step():
-    """Fit half of the examples, drawn at random. Return what their loss was before."""
-    batch = torch.randperm(N)[: N // 2].to(args.device)
-    loss = nn.functional.mse_loss(model(x[batch]), y[batch], reduction="sum")
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    scheduler.step()  # sets the learning rate of the next step
-    return loss.item()
+def load(training, path):
+    """Read a checkpoint and put everything back.
+
+    A file that is no checkpoint of this training can raise any exception.
+    """
+    # map_location: the GPU that the tensors were saved on need not be here.
+    # weights_only: a file from a stranger must not run code.
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    training.load_state_dict(checkpoint)
 
 
-devices = [d for d in ("cpu", "cuda", "mps", "xpu") if getattr(torch, d).is_available()]
-parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
-parser.add_argument("--steps", type=int, default=500, help="default: %(default)s")
-parser.add_argument("--device", choices=devices, default="cpu", help="default: cpu")
-parser.add_argument("--checkpoint", type=os.path.realpath, help="resume from here")
-parser.add_argument("--every", type=int, default=50, help="steps between checkpoints")
-args = parser.parse_args()
-if args.steps < 1:
-    parser.error("argument --steps: must be 1 or more")
-if args.every < 1:
-    parser.error("argument --every: must be 1 or more")
+def resume(training, path):
+    """Load a checkpoint, and make sure that training can go on from it.
 
-# Inputs and targets come from a standard normal distribution, weights from Linear.
-N, D_in, H, D_out = 64, 1000, 100, 10  # batch, input, hidden and output size
-randn = np.random.default_rng(0).standard_normal
-x = torch.tensor(randn((N, D_in), np.float32), device=args.device)
-y = torch.tensor(randn((N, D_out), np.float32), device=args.device)
-
-torch.manual_seed(0)
-model = nn.Sequential(
-    nn.Linear(D_in, H),
-    nn.ReLU(),
-    nn.Dropout(0.1),
-    nn.Linear(H, D_out),
-).to(args.device)
-optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: 1 / (1 + t / 100))
-
-# What a checkpoint holds, besides the step.
-parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
-places = {args.device: getattr(torch, args.device), "cpu": torch}  # of random numbers
-beginning = pack(0)
-
-step = 0
-if args.checkpoint and os.path.exists(args.checkpoint):
+    A file can be loaded and still not fit. So two steps are tried before any new
+    checkpoint replaces that file. Raises CheckpointError.
+    """
     try:
-        step = resume(args.checkpoint)
-    except Exception as error:  # noqa: BLE001, as a foreign file can raise anything
-        parser.error(f"cannot resume from {args.checkpoint}: {error!r:.60}")
-    if step > args.steps:
-        parser.error(f"argument --steps: must be {step} or more: the checkpoint's step")
-    print(f"resumed at step {step}")
+        load(training, path)
+        training.train_step()
+        loss = training.train_step()
+        if not math.isfinite(loss):
+            raise ValueError(f"the loss is {loss}")
 
-half = args.steps // 2
-losses = []
-for t in range(step + 1, args.steps + 1):
-    if args.checkpoint and (t - 1) % args.every == 0:
-        write(pack(t - 1), args.checkpoint)
-    if t == half + 1:
-        middle = pack(half)
-    losses.append(train_step())
-    if t == 1 or t % 50 == 0:
-        print(f"step {t:4d}  loss {losses[-1]:.8e}", flush=True)
+        # Undo the two steps.
+        load(training, path)
+    except Exception as error:
+        message = f"cannot resume from {path}, was it saved by this script?"
+        raise CheckpointError(f"{message} {error!r:.70}") from error
 
-if args.checkpoint:
-    write(pack(args.steps), args.checkpoint)
-else:
-    # Train the second half again, each time with another part that is not restored.
-    print(f"resumed at step {half}")
-    for left_out in ("nothing", "optimizer", "scheduler", "random"):
-        restore(beginning)
-        restore(middle, left_out)
-        again = [train_step() for _ in losses[half:]]
-        pairs = zip(again, losses[half:], strict=True)
-        off = max(abs(a / b - 1) for a, b in pairs)
-        print(f"{left_out:9} left out  loss {again[-1]:.8e}  off by up to {off:.0%}")
+
+def train(training, steps, path=None, every=50):
+    """Train up to step number steps; given a path, save a checkpoint now and then."""
+    while training.step < steps:
+        loss = training.train_step()
+        if training.step == 1 or training.step % 50 == 0:
+            # Flush, or a kill after the checkpoint would lose this line for good.
+            print(f"step {training.step:4d}  loss {loss:.8e}", flush=True)
+
+        if path and (training.step % every == 0 or training.step == steps):
+            save(training, path)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps, xpu")
+    parser.add_argument("--checkpoint", metavar="FILE", help="resume from here")
+    parser.add_argument("--every", type=int, default=50, help="steps between saves")
+    args = parser.parse_args(argv)
+
+    training = Training(args.device)
+    try:
+        if args.checkpoint and os.path.exists(args.checkpoint):
+            resume(training, args.checkpoint)
+            print(f"resumed at step {training.step}")
+        elif args.checkpoint:
+            # Find out now, and not hours later, whether it can be written.
+            save(training, args.checkpoint)
+        train(training, args.steps, args.checkpoint, args.every)
+    except CheckpointError as error:
+        parser.exit(2, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()

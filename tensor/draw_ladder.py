@@ -2,65 +2,82 @@
 
 Those of family A lie on one another, whichever library and whichever way of computing
 the gradient is behind them. Those of family B start lower, from smaller weights. What
-is read here is what each script prints.
+is shown here is what each script prints.
 """
 
 import argparse
 import contextlib
 import io
-import json
-import os
 import re
 import runpy
-import sys
+import tempfile
 from pathlib import Path
 from unittest import mock
 
-parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
-parser.add_argument("--plot", metavar="FILE.png", type=Path, help="draw the losses")
-args = parser.parse_args()
-if args.plot:
-    writable = os.access(f"{args.plot.parent}/", os.W_OK)
-    if args.plot.suffix != ".png" or args.plot.is_dir() or not writable:
-        parser.error("argument --plot: must be a .png in a folder that takes files")
+ROOT = Path(__file__).resolve().parents[1]
 
-# All that need no TensorFlow, no compiler and no torchrun: family A, then family B.
-ladder = [
-    "tensor/two_layer_net_numpy.py",
-    "tensor/two_layer_net_tensor.py",
-    "autograd/two_layer_net_autograd.py",
-    "advanced/two_layer_net_custom_function.py",
-    "nn/two_layer_net_sequential.py",
-    "nn/two_layer_net_nn.py",
-    "optim/two_layer_net_optim.py",
-    "advanced/dynamic_net.py",
-]
-curves = {}
-for script in ladder:
-    # Run as if from the command line, one after the other: importing torch takes longer
-    # than a script does, and here it is imported once.
-    path = Path(__file__).parents[1] / script
+
+def ladder():
+    """Return the scripts in the tables of the ladder in README.md.
+
+    Without those that need TensorFlow, a compiler, or several processes.
+    """
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \[(\S+\.py)\]", page, re.MULTILINE)
+    return [row for row in rows if not re.search("tf_|compile|ddp", row)]
+
+
+def losses_of(script):
+    """Run a script as if from the command line; return {step: loss} for all its steps.
+
+    It is run in this process, as importing torch takes longer than 500 steps.
+    """
+    text = (ROOT / script).read_text(encoding="utf-8")
+    every_step = text.replace("if t == 1 or t % 50 == 0:", "if True:")
     output = io.StringIO()
-    with contextlib.redirect_stdout(output), mock.patch.object(sys, "argv", [script]):
-        runpy.run_path(str(path))
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, "copy.py")
+        copy.write_text(every_step, encoding="utf-8")
+        with contextlib.redirect_stdout(output), mock.patch("sys.argv", [script]):
+            runpy.run_path(str(copy), run_name="__main__")
+
     # A line is "step   50  loss 1.0281e+04".
     lines = re.findall(r"^step +(\d+)  loss (\S+)", output.getvalue(), re.MULTILINE)
-    curves[script] = {int(step): float(loss) for step, loss in lines}
-    first, later = (curves[script][step] for step in (1, 200))
-    print(f"{script:42}loss {first:.4e}  step 200 loss {later:.4e}")
+    return {int(step): float(loss) for step, loss in lines}
 
-if args.plot:
+
+def draw(curves):
+    """Return a figure of {script: {step: loss}}."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 5), dpi=80, layout="constrained")
+    figure = Figure(figsize=(5, 4.6), dpi=240, layout="constrained")
     axes = figure.add_subplot(xlabel="step", ylabel="loss", yscale="log")
-    for i, (script, curve) in enumerate(curves.items()):
-        # Wide lines first: those that come to lie on them leave their edges to be seen.
-        width = 10 - 2 * i if i < 5 else 2
-        axes.plot(curve.keys(), curve.values(), linewidth=width, label=script)
-    figure.legend(loc="outside lower center", ncols=2)
-    # The losses go into the file as text, too, for programs to read.
-    try:
-        figure.savefig(args.plot, metadata={"Description": json.dumps(curves)})
-    except OSError as error:
-        parser.error(f"cannot write {args.plot}: {error}")
+    family_a = [script for script, curve in curves.items() if curve[1] > 1e6]
+    for script, curve in curves.items():
+        # Wide lines first: the edges of those below remain visible.
+        width = 11 - 2 * family_a.index(script) if script in family_a else 1.5
+        axes.plot(*zip(*curve.items()), linewidth=width, label=script)
+    figure.legend(loc="outside lower center")
+    return figure
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--plot", metavar="FILE.png", type=Path, help="draw the losses")
+    args = parser.parse_args()
+
+    curves = {}
+    for script in ladder():
+        curves[script] = losses_of(script)
+        first, later = curves[script][1], curves[script][200]
+        print(f"{script:42}loss {first:.4e}  step 200 loss {later:.4e}")
+
+    if args.plot:
+        try:
+            draw(curves).savefig(args.plot)
+        except OSError as error:
+            parser.error(f"cannot write {args.plot}: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,123 +1,116 @@
-"""Time a training step of small networks and of large ones, on a CPU and on a GPU.
+"""Measure from which size of network on more threads, or a GPU, make training faster.
 
-The table says how many times faster than one thread of the CPU all of them are, and a
-GPU with --device cuda. The last lines say what a careless clock would have said.
+A training step is timed for small and large networks. One thread of the CPU is the
+baseline: 2.00 x means twice as fast. Every operation takes time to start, however small
+it is, so only large networks profit.
 """
 
 import argparse
-import os
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.benchmark import Timer
 
-devices = [d for d in ("cpu", "cuda", "mps", "xpu") if getattr(torch, d).is_available()]
-parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
-parser.add_argument("--device", choices=devices, default="cpu", help="default: cpu")
-parser.add_argument("--plot", type=Path, help="draw the table into this file")
-args = parser.parse_args()
-if args.plot:
-    writable = os.access(f"{args.plot.parent}/", os.W_OK)
-    if args.plot.is_dir() or not writable:
-        parser.error(f"cannot write {args.plot}: name a file in a folder that exists")
+SIZES = [1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8]
 
 
-def make_step(size, device):
-    """Return a function that takes a step of training and returns the loss, ()."""
-    # The network of the other scripts, with all its sizes multiplied by this one.
-    N, D_in, H, D_out = (int(size * n) for n in (64, 1000, 100, 10))
+def make_network(size, device):
+    """Return x, y, w1, w2 of the other scripts, with all dimensions times size."""
+    N = int(64 * size)
+    D_in = int(1000 * size)
+    H = int(100 * size)
+    D_out = int(10 * size)
+
     randn = np.random.default_rng(0).standard_normal
     x = torch.tensor(randn((N, D_in), np.float32), device=device)
     y = torch.tensor(randn((N, D_out), np.float32), device=device)
     w1 = torch.tensor(randn((D_in, H), np.float32), device=device)
     w2 = torch.tensor(randn((H, D_out), np.float32), device=device)
+    return x, y, w1, w2
+
+
+def train_step(x, y, w1, w2, learning_rate):
+    """Change w1 and w2 by a step of gradient descent; return the loss, of shape ()."""
+    h = x @ w1  # (N, H)
+    h_relu = h.relu()
+    y_pred = h_relu @ w2  # (N, D_out)
+
+    # No item() here: it would make the CPU wait for the GPU in every step.
+    loss = (y_pred - y).square().sum()
+
+    grad_y_pred = 2 * (y_pred - y)  # (N, D_out)
+    grad_w2 = h_relu.T @ grad_y_pred  # (H, D_out)
+    grad_h_relu = grad_y_pred @ w2.T  # (N, H)
+    grad_h = grad_h_relu * (h > 0)
+    grad_w1 = x.T @ grad_h  # (D_in, H)
+
+    w1 -= learning_rate * grad_w1
+    w2 -= learning_rate * grad_w2
+    return loss
+
+
+def seconds_per_step(size, device, threads):
+    """Return the time of one training step, in seconds: the median of many.
+
+    The Timer warms up first, and waits for the GPU before it stops the clock.
+    """
+    x, y, w1, w2 = make_network(size, device)
     learning_rate = 1e-6 / size**3  # a larger network has larger gradients
 
     def step():
-        h = x @ w1  # (N, H)
-        h_relu = h.relu()
-        y_pred = h_relu @ w2  # (N, D_out)
-        loss = (y_pred - y).square().sum()  # (), never printed: that would wait for it
-        grad_y_pred = 2 * (y_pred - y)  # (N, D_out)
-        grad_w2 = h_relu.T @ grad_y_pred  # (H, D_out)
-        grad_h_relu = grad_y_pred @ w2.T  # (N, H)
-        grad_h = grad_h_relu * (h > 0)
-        grad_w1 = x.T @ grad_h  # (D_in, H)
-        w1.sub_(grad_w1, alpha=learning_rate)
-        w2.sub_(grad_w2, alpha=learning_rate)
-        return loss
+        train_step(x, y, w1, w2, learning_rate)
 
-    return step
+    timer = Timer("step()", globals={"step": step}, num_threads=threads)
+    return timer.blocked_autorange(min_run_time=0.2).median
 
 
-def clock(step, steps, device):
-    """Return the seconds that each of the steps takes until the device is done."""
-    start = time.perf_counter()
-    for _ in range(steps):
-        step()
-    if device != "cpu":
-        torch.accelerator.synchronize()  # it has its orders, and is still at work
-    return (time.perf_counter() - start) / steps
-
-
-def measure(step, device):
-    """Return the seconds that a step takes: a median, after a warm-up."""
-    clock(step, 1, device)  # the first step sets up memory, threads, kernels
-    once = clock(step, 1, device)
-    steps, tries = int(0.01 / once) + 1, 5 if once < 0.05 else 1
-    return np.median([clock(step, steps, device) for _ in range(tries)])
-
-
-def crossing(sizes, slow, fast):
-    """Return the size from which on fast takes less time: 0 if always, inf if never."""
-    speedups = slow / fast
-    if (speedups >= 1).all():
-        return 0
-    behind = np.flatnonzero(speedups < 1)[-1]
-    pair = slice(behind, behind + 2)  # the last size behind, the first one ahead
-    return np.interp(1, speedups[pair], sizes[pair], right=np.inf)
-
-
-# What a careless clock says: the very first step, with nothing set up before it.
-cold = clock(make_step(1, args.device), 1, args.device)
-sizes = [0.125, 0.25, 0.5, 1, 2, 4]
-ways = {"one thread": ("cpu", 1), "all threads": ("cpu", os.cpu_count())}
-if args.device != "cpu":
-    sizes.append(8)
-    ways[args.device] = (args.device, 1)
-times = {way: [] for way in ways}
-print("size ", *(f"{way:>13}" for way in [*ways][1:]), "  one thread")
-for size in sizes:
-    for way, (device, threads) in ways.items():
-        torch.set_num_threads(threads)
-        step = make_step(size, device)
-        times[way].append(measure(step, device))
-    one, *rest = (column[-1] for column in times.values())
-    print(f"{size:<5}", *(f"{one / t:11.2f} x" for t in rest), f"{1e3 * one:9.3f} ms")
-
-one, all_threads, *gpu = map(np.array, times.values())
-print(f"all threads win from size {crossing(sizes, one, all_threads):.2f} on")
-if gpu:
-    found = crossing(sizes, np.minimum(one, all_threads), gpu[0])
-    print(f"{args.device} wins from size {found:.2f} on")
-    hasty = clock(step, 1, "cpu") / gpu[0][-1]
-    print(f"without waiting, size 8 seems to take {hasty:.3f} of its time")
-else:
-    print("no GPU: --device cuda, mps or xpu adds it, on a machine that has one")
-cold /= (gpu[0] if gpu else one)[sizes.index(1)]
-print(f"without a warm-up, size 1 seems to take {cold:.1f} times as long")
-
-if args.plot:
+def draw(speedups):
+    """Return a figure of {name: [speedup for each of SIZES]}."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 3.2), layout="constrained")
-    axes = figure.add_subplot(xlabel="size", ylabel="times faster than one thread")
-    for way, column in times.items():
-        axes.semilogy(list(map(str, sizes)), one / column, "o-", base=2, label=way)
+    figure = Figure(figsize=(5, 3.6), dpi=240, layout="constrained")
+    axes = figure.add_subplot(
+        xlabel="size of the network", ylabel="speedup over one thread"
+    )
+    axes.axhline(1, color="black", linestyle="dashed", label="one thread")
+    for name, values in speedups.items():
+        axes.loglog(SIZES, values, "o-", base=2, label=name)
+
+    axes.margins(y=0.15)
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.legend()
-    try:
-        figure.savefig(args.plot, dpi=72, format="png")
-    except OSError as error:
-        parser.error(f"cannot write {args.plot}: {error}")
+    return figure
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps, xpu")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the table")
+    args = parser.parse_args()
+
+    compared = {"all threads": ("cpu", torch.get_num_threads())}
+    if args.device != "cpu":
+        compared[args.device] = (args.device, 1)
+
+    speedups = {name: [] for name in compared}
+    print("size     one thread", *(f"{name:>13}" for name in compared))
+    for size in SIZES:
+        baseline = seconds_per_step(size, "cpu", threads=1)
+        row = f"{size:<5g} {1000 * baseline:10.3f} ms"
+        for name, (device, threads) in compared.items():
+            speedup = baseline / seconds_per_step(size, device, threads)
+            speedups[name].append(speedup)
+            row += f"{speedup:12.2f} x"
+        print(row)
+
+    if args.plot:
+        try:
+            draw(speedups).savefig(args.plot)
+        except (OSError, ValueError) as error:
+            parser.error(f"cannot write {args.plot}: {error}")
+
+
+if __name__ == "__main__":
+    main()

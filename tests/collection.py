@@ -53,9 +53,12 @@ def options(script):
 
 
 def short(script, device="cpu"):
-    """Return the command of a run that takes seconds: (script, option, ...)."""
+    """Return the command of a run that takes seconds: (script, option, ...).
+
+    A file or folder that has to be named gets the name of the argument.
+    """
     known = options(script)
-    words = []
+    words = [name for name in known if not name.startswith("-")]
     if device != "cpu":
         words += ["--device", device]
     if "--steps" in known:

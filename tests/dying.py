@@ -1,56 +1,44 @@
-"""Kill the process that runs a script, at a moment that is chosen beforehand."""
+"""Run a script in this process, which is to be killed, or to find the disk full.
 
-import builtins
-import io
+python dying.py os.replace 3 SCRIPT ...     killed before the third call of os.replace
+python dying.py killed-at 1000 SCRIPT ...   killed when a file has so many bytes
+python dying.py full-at 1000 SCRIPT ...     writing more bytes into a file fails
+"""
+
+import importlib
 import os
+import resource
+import runpy
 import signal
-
-import torch
-
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
+import sys
 
 
-class File(io.FileIO):
-    """A file with room for some bytes. Who writes one more is killed."""
-
-    room = 0
-
-    def write(self, data):
-        if len(data) > self.room:
-            super().write(bytes(data[: self.room]))
-            die()
-        self.room -= len(data)
-        return super().write(data)
-
-
-def prepare(moment, number, room):
-    """Let this process die "before fsync", or "after" it, at the call of this number.
-
-    It may be another function. Or "in the middle" of the file of this number that it
-    opens to write, as there is room for so many bytes.
-    """
-    when, name = moment.split(maxsplit=1)
-    if when == "in":
-        module, name = builtins, "open"
-    else:
-        module = {"print": builtins, "randperm": torch}.get(name, os)
+def die_before(name, number):
+    """Let the call of this number of a function, such as os.replace, never return."""
+    module, _, name = name.rpartition(".")
+    module = importlib.import_module(module)
     function = getattr(module, name)
     calls = 0
 
     def replaced(*args, **options):
         nonlocal calls
-        calls += when != "in" or args[1:2] in [("xb",), ("wb",)]
-        if calls != number:
-            return function(*args, **options)
-        if when == "before":
-            die()
-        if when == "in":
-            file = File(args[0], args[1].replace("b", ""))
-            file.room = room
-            return io.BufferedWriter(file)
-        function(*args, **options)
-        return die()
+        calls += 1
+        if calls == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*args, **options)
 
     setattr(module, name, replaced)
+
+
+sys.dont_write_bytecode = True  # not to die of a long .pyc
+what, number, script, *options = sys.argv[1:]
+if what in ("killed-at", "full-at"):
+    # Beyond this limit the system sends a signal; who ignores it gets an OSError.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(number), int(number)))
+    action = signal.SIG_DFL if what == "killed-at" else signal.SIG_IGN
+    signal.signal(signal.SIGXFSZ, action)
+else:
+    die_before(what, int(number))
+sys.argv = [script, *options]
+runpy.run_path(script, run_name="__main__")

@@ -69,7 +69,8 @@ def contains(script, excerpt):
     """
     lines = source(script).splitlines(keepends=True)
     count = len(excerpt.splitlines())
-    parts = ("".join(lines[i : i + count]) for i in range(len(lines) - count + 1))
+    starts = range(len(lines) - count + 1)
+    parts = ("".join(lines[start:][:count]) for start in starts)
     return any(excerpt in (part, textwrap.dedent(part)) for part in parts)
 
 
@@ -83,7 +84,7 @@ def renewed_excerpt(page, script, excerpt):
     if len(begins) != 1:
         raise PageError(
             f"{page}: the first line of an excerpt is {len(begins)} times in {script}: "
-            f"{shown[0].strip()!r}. Let the excerpt begin with a line that is there once."
+            f"{shown[0].strip()!r}. Begin the excerpt with a line that is there once."
         )
     for end in range(begins[0], len(lines)):
         if lines[end].strip() == shown[-1].strip():
@@ -180,7 +181,7 @@ def changed(script, neighbour):
 
 
 def ladder():
-    """Return {script: (count of changed lines, neighbour)}, (None, None) for the first."""
+    """Return {script: (changed lines, neighbour)}, with (None, None) for the first."""
     return {
         match["script"]: (match["count"], match["neighbour"])
         for match in ROW.finditer(text("README.md"))

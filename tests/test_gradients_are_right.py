@@ -1,85 +1,90 @@
-"""Hand-written gradients against autograd and against finite differences."""
+"""The gradients of the ladder against autograd and against finite differences.
 
-import ast
+A rung's gradients are taken from its update: one step of gradient descent subtracts
+learning_rate * gradient from each weight.
+"""
 
+from unittest import mock
+
+import numpy as np
 import pytest
 import torch
-from collection import CUSTOM_FUNCTION, FAMILY_A, IN_FLOAT64, execute, source
+from collection import AUTOGRAD, COMPILE, CUSTOM_FUNCTION, NUMPY, TENSOR, execute
 
-BY_HAND = [script for script in FAMILY_A if "grad_y_pred =" in source(script)]
-SMALL = ("= 64, 1000, 100, 10", "= 5, 4, 6, 3")
+each_rung = pytest.mark.parametrize(
+    "script", [NUMPY, TENSOR, AUTOGRAD, CUSTOM_FUNCTION, COMPILE]
+)
 
 
-def training_step(script, *edits):
-    """Return a function (w1, w2) -> (loss, grad_w1, grad_w2), and the script's x and y.
+@pytest.fixture
+def start():
+    """x, y, w1 and w2 as the ladder draws them, in float64."""
+    randn = np.random.default_rng(0).standard_normal
+    return [randn(shape) for shape in [(64, 1000), (64, 10), (1000, 100), (100, 10)]]
 
-    The function executes the body of the script's own training loop, in float64, or
-    that of the function which the loop calls.
+
+def step(script, start):
+    """Let a rung take one step from start; return (loss, grad_w1, grad_w2).
+
+    It is given its numbers in float64, whatever dtype it asks for, and so computes in
+    float64.
     """
-    start = execute(script, *IN_FLOAT64[:1], *edits)
-    body = next(
-        node.body
-        for node in ast.parse(source(script)).body
-        if "grad_y_pred =" in ast.unparse(node)
-    )
-    lines = [line for line in body if not isinstance(line, ast.Return)]
-    body = compile(ast.Module(lines, []), script, "exec")
-    as_array = start["y"].__class__ is not torch.Tensor
-
-    def step(w1, w2):
-        w1, w2 = w1.detach().clone(), w2.detach().clone()
-        if as_array:
-            w1, w2 = w1.numpy(), w2.numpy()
-        variables = start | {"t": 2, "w1": w1, "w2": w2}
-        exec(body, variables)  # noqa: S102
-        names = "loss", "grad_w1", "grad_w2"
-        return [torch.as_tensor(variables[name]) for name in names]
-
-    return step, *(torch.as_tensor(start[name]) for name in ("x", "y"))
-
-
-def weights(x, y, H=100):
-    randn = torch.Generator().manual_seed(0)
-    shapes = (x.shape[1], H), (H, y.shape[1])
-    return [
-        torch.randn(s, generator=randn, dtype=x.dtype, requires_grad=True)
-        for s in shapes
+    drawn = iter(array.copy() for array in start)
+    with mock.patch.object(np.random, "default_rng") as rng:
+        rng.return_value.standard_normal = lambda shape, dtype: next(drawn)
+        end = execute(script, argv=["--steps", "1"])
+    before = dict(zip(["w1", "w2"], map(torch.as_tensor, start[2:]), strict=True))
+    grads = [
+        (before[name] - torch.as_tensor(end[name]).detach()) / end["learning_rate"]
+        for name in before
     ]
+    return end["loss"].item(), *grads
 
 
-@pytest.mark.parametrize("script", BY_HAND)
-def test_pass_by_hand_equals_autograd(script):
-    step, x, y = training_step(script)
-    w1, w2 = weights(x, y)
+# A weight of size 4 is rounded by half an ulp when it is updated, 4.4e-16, and that is
+# divided by the learning rate, 1e-6.
+ATOL = 1e-9
+
+
+@each_rung
+def test_gradients_equal_those_of_autograd(script, start):
+    x, y, w1, w2 = map(torch.tensor, start)
+    w1.requires_grad_()
+    w2.requires_grad_()
     loss = torch.nn.functional.mse_loss((x @ w1).relu() @ w2, y, reduction="sum")
-    expected = [loss.detach(), *torch.autograd.grad(loss, [w1, w2])]
-    torch.testing.assert_close(step(w1, w2), expected, rtol=1e-10, atol=1e-8)
+    expected = [loss.item(), *torch.autograd.grad(loss, [w1, w2])]
+    torch.testing.assert_close([*step(script, start)], expected, rtol=1e-10, atol=ATOL)
 
 
-@pytest.mark.parametrize("script", BY_HAND)
-def test_pass_by_hand_equals_finite_differences(script):
-    step, x, y = training_step(script, SMALL)
+@each_rung
+@pytest.mark.parametrize("moved", ["w1", "w2"])
+def test_gradients_equal_finite_differences_of_the_loss(script, moved, start):
+    """Along a random direction the loss grows by gradient times direction.
 
-    class Loss(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, w1, w2):
-            loss, *grads = step(w1, w2)
-            ctx.save_for_backward(*grads)
-            return loss
+    The loss is the one that the script computes: 3e7, rounded to 1e-8 or so. The
+    quotient, of size 2e6, is so exact to 1e-8 / 2e-6 / 2e6 = 2.5e-9.
+    """
+    place = ["x", "y", "w1", "w2"].index(moved)
+    direction = np.random.default_rng(1).standard_normal(start[place].shape)
 
-        @staticmethod
-        def backward(ctx, grad_output):
-            return tuple(grad_output * grad for grad in ctx.saved_tensors)
+    def moved_by(distance):
+        there = start.copy()
+        there[place] = start[place] + distance * direction
+        return there
 
-    assert torch.autograd.gradcheck(Loss.apply, weights(x, y, H=6))
+    small = 1e-6
+    ahead, _, _ = step(script, moved_by(small))
+    behind, _, _ = step(script, moved_by(-small))
+    gradient = step(script, start)[place - 1]
+    expected = (gradient * torch.tensor(direction)).sum().item()
+    assert (ahead - behind) / (2 * small) == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("script", BY_HAND)
-def test_pass_by_hand_lets_nothing_through_where_h_is_0(script):
+@each_rung
+def test_nothing_passes_where_the_input_of_relu_is_0(script, start):
     """As torch.relu does it: with w1 = 0 every h is 0, so grad_w1 is 0 as well."""
-    step, x, y = training_step(script)
-    w1, w2 = weights(x, y)
-    _, grad_w1, _ = step(torch.zeros_like(w1), w2)
+    start[2] = np.zeros_like(start[2])
+    _, grad_w1, _ = step(script, start)
     assert not grad_w1.any()
 
 
@@ -96,11 +101,11 @@ def test_function_passes_gradcheck_and_gradgradcheck(relu):
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 1, 3)], ids=str)
-def test_function_equals_torch_relu_at_0_too(relu, shape):
-    for value in (-1.0, -0.0, 0.0, 1.0):
-        results = []
-        for function in (relu, torch.relu):
-            x = torch.full(shape, value, requires_grad=True)
-            y = function(x)
-            results.append((y.detach(), torch.autograd.grad(y.sum(), x)))
-        torch.testing.assert_close(*results, rtol=0, atol=0)
+@pytest.mark.parametrize("value", [-1.0, -0.0, 0.0, 1.0])
+def test_function_equals_torch_relu_at_0_too(relu, value, shape):
+    results = []
+    for function in (relu, torch.relu):
+        x = torch.full(shape, value, requires_grad=True)
+        y = function(x)
+        results.append((y.detach(), torch.autograd.grad(y.sum(), x)))
+    torch.testing.assert_close(*results, rtol=0, atol=0)

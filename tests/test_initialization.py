@@ -1,105 +1,108 @@
-"""The table of initial weights and learning rates is right, and so is what is said."""
+"""The table of initial weights is right, and so is the lesson on sum and mean."""
 
 import math
 
+import initialization
 import numpy as np
 import pytest
 import torch
-from collection import execute, finished
+from collection import NN, losses, run
+from initialization import INITIALIZATIONS, LEARNING_RATES, as_text, draw, train
 
-INIT = "nn/initialization.py"
-STEPS = 20
-SIZES = {"normal": (1, 1), "nn.Linear": (1 / 3000, 1 / 300)}
-SIZES |= {"Kaiming": (2 / 1000, 2 / 100), "Xavier": (2 / 1100, 2 / 110)}
-
-
-@pytest.fixture(scope="module")
-def short():
-    """The script's variables after trainings of a few steps."""
-    return execute(INIT, argv=["--steps", str(STEPS)])
-
-
-@pytest.fixture(scope="module")
-def table():
-    """The table of the README's run as {name: [cell, ...]}, and its learning rates."""
-    lines = finished((INIT,)).stdout.splitlines()
-    head, *rows = lines[-6:]
-    cells = [row.replace("step ", "step_").split() for row in rows]
-    return {name: found for name, *found in cells}, [float(r) for r in head.split()]
+# The variances of the weights (100, 1000) and (10, 100).
+VARIANCES = {
+    "normal": (1, 1),
+    "nn.Linear": (1 / 3000, 1 / 300),
+    "Kaiming": (2 / 1000, 2 / 100),
+    "Xavier": (2 / 1100, 2 / 110),
+    "zeros": (0, 0),
+}
 
 
-def by_hand(short, name, learning_rate):
-    """Train by the chain rule; return the losses up to the first that is not finite."""
-    x, y, fill = short["x"], short["y"], short["weights"][name]
+@pytest.mark.parametrize("name", INITIALIZATIONS)
+def test_weights_have_their_variance(name):
+    """100,000 and 1,000 of them: the mean of the squares is off by a few percent."""
     torch.manual_seed(0)
-    w1, w2 = fill(torch.empty(100, 1000)).T, fill(torch.empty(10, 100)).T
-    losses = []
-    for _ in range(STEPS):
-        h = x @ w1
-        grad_y_pred = 2 * (h.relu() @ w2 - y)
-        losses.append((grad_y_pred / 2).square().sum().item())
-        if not math.isfinite(losses[-1]):
-            break
-        grad_w1 = x.T @ (grad_y_pred @ w2.T * (h > 0))
-        grad_w2 = h.relu().T @ grad_y_pred
-        w1, w2 = w1 - learning_rate * grad_w1, w2 - learning_rate * grad_w2
-    return losses
+    for shape, variance in zip([(100, 1000), (10, 100)], VARIANCES[name]):
+        weight = torch.empty(shape)
+        INITIALIZATIONS[name](weight)
+        assert weight.square().mean().item() == pytest.approx(variance, rel=0.1)
 
 
-def test_each_cell_is_a_training_of_its_own(short):
-    for name, cells in short["table"].items():
-        for learning_rate, cell in zip(short["learning_rates"], cells, strict=True):
-            losses = by_hand(short, name, learning_rate)
-            if math.isfinite(losses[-1]):
-                assert float(cell) == pytest.approx(losses[-1], rel=0.06)
-            else:
-                assert cell == f"step {len(losses)}"
-
-
-@pytest.mark.parametrize("name", SIZES)
-def test_weights_have_their_variance(short, name):
-    torch.manual_seed(0)
-    for (outputs, inputs), variance in zip(((100, 1000), (10, 100)), SIZES[name]):
-        w = short["weights"][name](torch.empty(outputs, inputs))
-        assert w.square().mean().item() == pytest.approx(variance, rel=0.1)
-
-
-def test_uniform_weights_are_those_of_a_linear_layer(short):
+def test_uniform_weights_are_those_of_a_linear_layer():
     torch.manual_seed(0)
     expected = torch.nn.Linear(1000, 100, bias=False).weight
     torch.manual_seed(0)
-    assert torch.equal(short["uniform"](torch.empty(100, 1000)), expected)
+    weight = torch.empty(100, 1000)
+    initialization.uniform_(weight)
+    assert torch.equal(weight, expected)
 
 
-def test_mean_takes_the_path_of_the_sum_at_640_times_the_rate(short):
-    sums = list(short["train"](short["uniform"], 1e-4))
-    means = list(short["train"](short["uniform"], 640 * 1e-4, reduction="mean"))
-    np.testing.assert_allclose(640 * np.array(means), sums, rtol=1e-5)
+def by_hand(name, learning_rate, steps):
+    """Train by the chain rule, in NumPy and float64; return the last loss."""
+    randn = np.random.default_rng(0).standard_normal
+    x = randn((64, 1000), np.float32).astype(np.float64)
+    y = randn((64, 10), np.float32).astype(np.float64)
+    torch.manual_seed(0)
+    weights = [torch.empty(100, 1000), torch.empty(10, 100)]
+    for weight in weights:
+        INITIALIZATIONS[name](weight)
+    w1, w2 = (weight.double().numpy().T for weight in weights)
+    for _ in range(steps):
+        h = x @ w1
+        error = np.maximum(h, 0) @ w2 - y
+        grad_w1 = x.T @ (2 * error @ w2.T * (h > 0))
+        grad_w2 = np.maximum(h, 0).T @ (2 * error)
+        w1, w2 = w1 - learning_rate * grad_w1, w2 - learning_rate * grad_w2
+    return np.square(error).sum()
 
 
-def test_zeros_learn_nothing(short):
-    losses = list(short["train"](torch.nn.init.zeros_, 1e-2))
-    assert losses == [short["y"].square().sum().item()] * STEPS
+@pytest.mark.parametrize("name", INITIALIZATIONS)
+def test_a_cell_is_a_training(name):
+    """In four steps: where the loss grows, the errors of float32 grow with it."""
+    for learning_rate in LEARNING_RATES:
+        found = train(INITIALIZATIONS[name], learning_rate, steps=4)
+        with np.errstate(all="ignore"):
+            expected = by_hand(name, learning_rate, steps=4)
+        if expected < np.finfo(np.float32).max:
+            assert found == pytest.approx(expected, rel=1e-3)
+        else:
+            assert not math.isfinite(found)
 
 
-def test_largest_rates_that_train_are_those_of_the_families(table):
-    cells, rates = table
-    largest = {
-        name: max(r for r, cell in zip(rates, row, strict=True) if "step" not in cell)
-        for name, row in cells.items()
-    }
-    assert largest["normal"] == 1e-6 and largest["nn.Linear"] == 1e-3
-    assert largest["Kaiming"] == 1e-4 and largest["Xavier"] == 1e-3
+def test_normal_weights_diverge_in_five_steps_at_1e_5():
+    """As the page says."""
+    assert math.isfinite(train(INITIALIZATIONS["normal"], 1e-5, steps=4))
+    assert not math.isfinite(train(INITIALIZATIONS["normal"], 1e-5, steps=5))
 
 
-def test_thirteen_units_die_at_the_border():
-    """As the README says: with Xavier's weights and a learning rate of 1e-3."""
-    variables = execute(INIT, ("learning_rates = [", "learning_rates = []  # ["))
-    variables["args"].steps = 200
-    training = variables["train"](variables["weights"]["Xavier"], 1e-3)
-    losses = [
-        loss for loss in training if (w1 := training.gi_frame.f_locals["w1"]) is w1
-    ]
-    hidden = variables["x"] @ w1.T
-    assert losses[2] > 3 * losses[0]
-    assert (hidden <= 0).all(0).sum() == 13
+def test_cells_say_what_is_worth_saying():
+    cells = [as_text(loss) for loss in (249_999, 3e-7, math.inf, math.nan)]
+    assert cells == ["2.5e+05", "<1e-6", "diverged", "diverged"]
+
+
+def test_picture_shows_the_table():
+    """But for what has diverged, and for the differences between tiny losses."""
+    finite = {name: [5, 4, 3, 2, 1, 0.5] for name in INITIALIZATIONS}
+    table = finite | {"Xavier": [4, 3, 1e-9, 1, math.inf, math.nan]}
+    (axes,) = draw(table).axes
+    shown = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
+    assert shown.keys() == table.keys()
+    assert shown["normal"] == table["normal"]
+    np.testing.assert_equal(shown["Xavier"], [4, 3, 1e-6, 1, np.nan, np.nan])
+
+
+def test_a_picture_of_an_unknown_format_gets_one_line(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["initialization.py", "--plot", "a.picture"])
+    monkeypatch.setattr(initialization, "train", lambda *_, **__: 1.0)
+    with pytest.raises(SystemExit, match="2"):
+        initialization.main()
+    assert "error: cannot write a.picture: " in capsys.readouterr().err
+
+
+def test_mean_takes_the_steps_of_the_sum_at_640_times_the_rate():
+    done = run("nn/loss_reduction.py")
+    sums = losses(done.stdout)
+    means = [float(line.split()[-1]) for line in done.stdout.splitlines()]
+    assert sums == pytest.approx(losses(run(NN).stdout), rel=1e-3)
+    assert [640 * mean for mean in means] == pytest.approx([*sums.values()], rel=1e-3)

@@ -8,10 +8,9 @@ import re
 import sys
 import tempfile
 
-import forked
+import pages
 import pytest
-from collection import FOLDERS, MISTAKES, execute, finished, short, source
-from readme import README
+from collection import FOLDERS, MISTAKES, execute, run, source
 
 FLAT = [script for script in MISTAKES if "__main__" not in source(script)]
 
@@ -82,7 +81,8 @@ def imported(script):
 def started_anew():
     """Processes start as the scripts start them: without what is in memory here."""
     before = multiprocessing.get_start_method(allow_none=True)
-    method = "forkserver" if forked.CAN_FORK else "spawn"
+    methods = multiprocessing.get_all_start_methods()
+    method = "forkserver" if "forkserver" in methods else "spawn"
     multiprocessing.set_start_method(method, force=True)
     yield
     multiprocessing.set_start_method(before, force=True)
@@ -119,7 +119,7 @@ def test_wrong_is_wrong_and_right_is_right(script, name):
 
 def told(script):
     """Return {name: what a run of the whole script prints about this mistake}."""
-    blocks = finished(short(script)).stdout.strip().split("\n\n")
+    blocks = run(script).stdout.strip().split("\n\n")
     return {block.partition("\n")[0]: block for block in blocks}
 
 
@@ -252,14 +252,12 @@ def test_outdated_lessons_are_named_one_a_line(script, capsys):
 
 
 ROW = re.compile(r"^\| (.+) \| (.+) \| `(\S+) (\w+)` \|$", re.MULTILINE)
-TABLE = {
-    match.groups()[2:]: match[1]
-    for match in ROW.finditer(README.read_text(encoding="utf-8"))
-}
+FOUND = list(ROW.finditer(pages.text("README.md")))
+TABLE = {match.groups()[2:]: match[1] for match in FOUND}
 
 
 def test_every_mistake_is_found_by_a_symptom():
-    rows = [match.groups()[2:] for match in ROW.finditer(README.read_text("utf-8"))]
+    rows = [match.groups()[2:] for match in FOUND]
     assert sorted(rows) == sorted(ALL)
 
 
