@@ -1,16 +1,14 @@
-"""Load images from files: a Dataset of your own, then the DataLoader.
+"""Load images from files: a custom Dataset, then a DataLoader.
 
-A Dataset says how many images there are and reads them. The DataLoader shuffles them,
-makes batches and, if told so, leaves the reading to processes in the background. Notice
-that the order depends on the seed alone, and what it costs to start the workers.
+A Dataset says how many items there are and reads one of them. A DataLoader shuffles the
+items, makes batches of them and, if told to, leaves the reading to worker processes.
+Notice that the order depends on the seed alone, whoever reads the files.
 """
 
 import argparse
-import multiprocessing
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,40 +18,52 @@ from torch.utils.data import DataLoader, Dataset
 
 
 def read_image(path, size):
-    """Return an image file of any kind as RGB bytes, an array (size, size, 3).
+    """Return an image file of any kind as RGB bytes, a tensor (3, size, size).
 
-    Raises ValueError with the name of the file if it cannot be read.
+    The upper 8 of 16 bits are kept, and what is transparent becomes white. Raises
+    ValueError with the name of the file if it cannot be read.
     """
     try:
         with Image.open(path) as image:
-            image.draft("RGB", (size, size))  # a JPEG is decoded no larger than needed
             if image.mode in ("I", "F"):
-                raise ValueError("32 bits for each pixel, where 8 or 16 are expected")
-            if image.mode.startswith("I;16"):  # keep the upper 8 of 16 bits
+                raise ValueError("32 bits per channel, where 8 or 16 are expected")
+
+            # A JPEG is decoded no larger than needed.
+            image.draft("RGB", (size, size))
+
+            # Pillow's own conversion would turn nearly all 16-bit values into white.
+            if image.mode.startswith("I;16"):
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            image = ImageOps.exif_transpose(image)  # turn photos the right way up
+
+            # A camera that was held sideways has said so in the file.
+            image = ImageOps.exif_transpose(image)
+
             if image.has_transparency_data:
                 paper = Image.new("RGBA", image.size, "white")
                 image = Image.alpha_composite(paper, image.convert("RGBA"))
-            return np.asarray(image.convert("RGB").resize((size, size)))
-    except Exception as error:
+
+            image = image.convert("RGB").resize((size, size))
+            pixels = torch.from_numpy(np.array(image))  # (size, size, 3)
+    except Exception as error:  # a broken file can raise anything
         raise ValueError(f"cannot read {path}: {error}") from error
+
+    return pixels.permute(2, 0, 1)
 
 
 class ImageFolder(Dataset):
     """A folder of folders of images; the name of an inner folder is a class.
 
-    An item is bytes (size, size, 3) and the number of the class; a list of items is a
-    batch, bytes (N, size, size, 3) and labels (N,). ValueError if there are no images.
+    An item is an image, bytes (3, size, size), and the number of its class. Files and
+    folders that begin with a dot are left out, and folders that begin with an
+    underscore. Raises ValueError if there are no images or one cannot be read.
     """
 
     def __init__(self, folder, size):
         self.size = size
-        # No hidden files and folders, nor the one that a Mac adds to a zip file.
-        paths = sorted(folder.glob("[!.]*/[!.]*"))
-        paths = [path for path in paths if path.parent.name != "__MACOSX"]
-        self.classes = sorted({path.parent.name for path in paths})
-        self.files = [(path, self.classes.index(path.parent.name)) for path in paths]
+        # Such as .DS_Store, .ipynb_checkpoints and, in a zip file of a Mac, __MACOSX.
+        self.files = sorted(folder.glob("[!._]*/[!.]*"))
+        # An empty folder is no class: it has no images to learn from.
+        self.classes = sorted({file.parent.name for file in self.files})
         if not self.files:
             raise ValueError(f"{folder} needs a folder of images for each class")
 
@@ -61,67 +71,50 @@ class ImageFolder(Dataset):
         return len(self.files)
 
     def __getitem__(self, i):
-        path, label = self.files[i]
-        return read_image(path, self.size), label
-
-    def __getitems__(self, indices):
-        images, labels = zip(*map(self.__getitem__, indices), strict=True)
-        return np.stack(images), np.array(labels)
+        file = self.files[i]
+        image = read_image(file, self.size)
+        label = self.classes.index(file.parent.name)
+        return image, label
 
 
-def images_per_second(loader):
-    """Read all images, and turn each batch into floats (N, 3, size, size) up to 1."""
-    start = time.perf_counter()
-    for images, _ in loader:
-        torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255)
-    return len(loader.dataset) / (time.perf_counter() - start)
-
-
-def show(dataset, start_method):
-    """Print an image, the same batch twice, and the speed for 0, 1 and 2 workers."""
+def show(dataset):
+    """Print an item, and the first batch of two epochs, without and with a worker."""
     image, label = dataset[0]
-    print(f"image 0  shape {image.shape}  {image.dtype}  {dataset.classes[label]}")
-    # The Dataset makes whole batches of bytes: nothing is left to collate.
-    options = {"batch_size": 64, "shuffle": True, "collate_fn": tuple}
-    for run in (1, 2):
-        loader = DataLoader(dataset, generator=torch.manual_seed(0), **options)
-        images, labels = next(iter(loader))
-        print(f"run {run}, batch 0  {images.shape}  labels {labels[:8].tolist()}")
+    print(f"item 0  {tuple(image.shape)}  {image.dtype}  {dataset.classes[label]}")
 
-    # The workers need the other cores. Those that do not persist start at every epoch.
-    torch.set_num_threads(1)
-    for workers, kind in ((0, ""), (1, ""), (2, ""), (2, "persistent")):
-        if workers <= multiprocessing.cpu_count():
-            options |= {"num_workers": workers, "persistent_workers": bool(kind)}
-            options["multiprocessing_context"] = start_method if workers else None
-            loader = DataLoader(dataset, **options)
-            speed = [images_per_second(loader) for epoch in range(1 + bool(kind))][-1]
-            print(f"workers {workers} {kind:10}  images per second {speed:.0f}")
+    for workers in (0, 1):
+        loader = DataLoader(
+            dataset,
+            batch_size=64,
+            shuffle=True,
+            num_workers=workers,
+            generator=torch.Generator().manual_seed(0),
+        )
+        for epoch in (1, 2):
+            batches = list(loader)
+            images, labels = batches[0]  # (64, 3, size, size) and (64,)
+            print(f"workers {workers}  epoch {epoch}", end="  ")
+            print(f"batch {tuple(images.shape)}  labels {labels[:8].tolist()}")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
-    parser.add_argument("--images", type=Path, help="default: digits, drawn now")
-    parser.add_argument(
-        "--start-method", choices=multiprocessing.get_all_start_methods()
-    )
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=Path, help="a folder; default: drawn digits")
     args = parser.parse_args()
+
     with tempfile.TemporaryDirectory() as temporary:
         if args.images is None:
             args.images = Path(temporary, "digits")
             draw = Path(__file__).resolve().with_name("draw_images.py")
             command = [sys.executable, draw, args.images]
-            done = subprocess.run(
-                command, stderr=subprocess.PIPE, text=True, check=False
-            )
-            if done.returncode != 0:
-                reason = done.stderr.strip().rpartition("\n")[2]  # the last line
-                parser.error(f"{draw} has drawn no images: {reason}")
+            if subprocess.run(command, check=False).returncode != 0:
+                sys.exit(2)  # the reason has been printed
         try:
-            show(ImageFolder(args.images, size=28), args.start_method)
+            show(ImageFolder(args.images, size=28))
         except ValueError as error:
-            parser.error(error)
+            parser.error(str(error))
 
 
+# A worker process imports this file: without the guard it would start workers, too.
 if __name__ == "__main__":
     main()

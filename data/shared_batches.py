@@ -1,16 +1,16 @@
-"""Load images faster: workers write into memory that all processes share.
+"""Load large images faster: workers write batches into memory that is set up once.
 
-A batch that a worker sends is copied several times, each time into fresh memory, which
-the system has to provide page by page: for large images that takes as long as decoding.
-Here the memory is set up once, in slots, and only the number of a slot is sent.
+A worker of a DataLoader stacks each batch in a new piece of shared memory, which the
+system clears and hands out page by page. Here there are a few slots of shared memory. A
+worker fills one of them and sends its number alone; later batches use it again.
 """
 
 import argparse
-import math
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,75 +19,72 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 
-def read_image(path, size):
-    """Return an image file as RGB bytes, an array (*size, 3)."""
-    with Image.open(path) as image:
-        if image.mode in ("I", "F"):
-            raise ValueError("32 bits for each pixel, where 8 or 16 are expected")
-        if image.mode.startswith("I;16"):  # keep the upper 8 of 16 bits
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        return np.asarray(image.convert("RGB").resize(size))
+class ImageFolder(Dataset):
+    """Images (size, size, 3) in bytes, and labels, of a folder of folders of images."""
 
-
-class Batches(Sampler):
-    """The tasks of an epoch, (slot, indices of the images), in shuffled order."""
-
-    def __init__(self, images, batch_size, slots):
-        self.images, self.batch_size, self.slots = images, batch_size, slots
+    def __init__(self, folder, size):
+        self.size = size
+        self.files = sorted(folder.glob("[!._]*/[!.]*"))
+        self.classes = sorted({file.parent.name for file in self.files})
 
     def __len__(self):
-        return math.ceil(self.images / self.batch_size)
+        return len(self.files)
+
+    def __getitem__(self, i):
+        file = self.files[i]
+        with Image.open(file) as image:
+            pixels = np.array(image.convert("RGB").resize((self.size, self.size)))
+        label = self.classes.index(file.parent.name)
+        return torch.from_numpy(pixels), label
+
+
+class SharedBatches(Dataset):
+    """Batches of an ImageFolder, written into slots of shared memory.
+
+    The item (slot, indices) is slot and labels (N,). Its images are in
+    buffers[slot, :N] until the slot is used again.
+    """
+
+    def __init__(self, images, batch_size, slots):
+        self.images = images
+        shape = (slots, batch_size, images.size, images.size, 3)
+        self.buffers = torch.zeros(shape, dtype=torch.uint8).share_memory_()
+
+    def __getitem__(self, item):
+        slot, indices = item
+        labels = []
+        for place, i in enumerate(indices):
+            image, label = self.images[i]
+            self.buffers[slot, place] = image
+            labels.append(label)
+        return slot, torch.tensor(labels)
+
+
+class SlotSampler(Sampler):
+    """The items of an epoch, (slot, indices): shuffled indices, slots in turn."""
+
+    def __init__(self, count, batch_size, slots):
+        self.count = count
+        self.batch_size = batch_size
+        self.slots = slots
 
     def __iter__(self):
-        order = torch.randperm(self.images)
-        for k, indices in enumerate(order.split(self.batch_size)):
-            yield k % self.slots, indices.tolist()
+        batches = torch.randperm(self.count).split(self.batch_size)
+        for number, indices in enumerate(batches):
+            yield number % self.slots, indices.tolist()
 
 
-class SharedImages(Dataset):
-    """A folder of folders of images, read into slots of shared memory.
-
-    buffers is (slots, N, size, size, 3), in bytes. The item (slot, indices) is (slot,
-    labels), its images first in buffers[slot] until the slot is used again. With send
-    the images themselves come instead of the slot. ValueError if one cannot be read.
-    """
-
-    def __init__(self, folder, size, slots, batch_size, send=False):
-        # No hidden files and folders, nor the one that a Mac adds to a zip file.
-        files = sorted(folder.glob("[!.]*/[!.]*"))
-        self.files = [file for file in files if file.parent.name != "__MACOSX"]
-        self.classes = sorted({file.parent.name for file in self.files})
-        if not self.files:
-            raise ValueError(f"{folder} needs a folder of images for each class")
-        shape = (slots, batch_size, size, size, 3)
-        self.buffers = torch.zeros(shape, dtype=torch.uint8).share_memory_()
-        self.send = send
-
-    def __getitem__(self, task):
-        slot, indices = task
-        pixels = self.buffers[slot].numpy()  # (N, size, size, 3)
-        for k, i in enumerate(indices):
-            try:
-                pixels[k] = read_image(self.files[i], pixels.shape[1:3])
-            except Exception as error:
-                raise ValueError(f"cannot read {self.files[i]}: {error}") from error
-        labels = [self.classes.index(self.files[i].parent.name) for i in indices]
-        return (pixels[: len(indices)] if self.send else slot), labels
-
-
-def make_loader(folder, size, workers=2, batch_size=32, send=False, context=None):
-    """Return a DataLoader of (slot, labels), or of (images, labels) if send is true.
+def shared_loader(images, batch_size, workers, context=None):
+    """Return a DataLoader of (slot, labels).
 
     While a batch is in use, two others per worker are on their way. So one slot more is
-    enough, as long as a batch is used up before the next one is asked for.
+    enough, as long as a batch has been used up before the next one is asked for.
     """
-    slots = workers * 2 + 1
-    dataset = SharedImages(folder, size, slots, batch_size, send)
+    slots = 2 * workers + 1
     return DataLoader(
-        dataset,
-        batch_size=None,
-        sampler=Batches(len(dataset.files), batch_size, slots),
-        collate_fn=tuple,
+        SharedBatches(images, batch_size, slots),
+        sampler=SlotSampler(len(images), batch_size, slots),
+        batch_size=None,  # an item is a batch already
         num_workers=workers,
         prefetch_factor=2,
         persistent_workers=True,
@@ -95,42 +92,63 @@ def make_loader(folder, size, workers=2, batch_size=32, send=False, context=None
     )
 
 
-def images_per_second(loader):
-    """Read all images, and turn each batch into floats (N, 3, size, size) up to 1."""
+def usual_loader(images, batch_size, workers, context=None):
+    """Return a DataLoader of (batch, labels), as it is used everywhere else."""
+    return DataLoader(
+        images,
+        shuffle=True,
+        batch_size=batch_size,
+        num_workers=workers,
+        persistent_workers=True,
+        multiprocessing_context=context,
+    )
+
+
+def images_per_second(loader, buffers=None):
+    """Read all images, and turn each batch into floats (N, 3, size, size) up to 1.
+
+    With buffers, the loader gives the number of a slot instead of the images.
+    """
+    count = 0
     start = time.perf_counter()
-    for images, labels in loader:
-        if not loader.dataset.send:
-            images = loader.dataset.buffers[images, : len(labels)].numpy()
-        torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255)
-    return len(loader.dataset.files) / (time.perf_counter() - start)
+    for batch, labels in loader:
+        if buffers is not None:
+            batch = buffers[batch, : len(labels)]
+        batch.permute(0, 3, 1, 2).float().div_(255)
+        count += len(labels)
+    return count / (time.perf_counter() - start)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
-    parser.add_argument("--images", type=Path, help="default: digits, drawn now")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--size", type=int, default=224, help="of the images, in pixels"
+    )
     args = parser.parse_args()
+
+    # The cores are for the workers, of which there are two on one core, too.
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as temporary:
-        if args.images is None:
-            args.images = Path(temporary, "digits")
-            draw = Path(__file__).resolve().with_name("draw_images.py")
-            options = ["--size", "224", "--count", "20"]
-            command = [sys.executable, draw, args.images, *options]
-            done = subprocess.run(
-                command, stderr=subprocess.PIPE, text=True, check=False
-            )
-            if done.returncode != 0:
-                reason = done.stderr.strip().rpartition("\n")[2]  # the last line
-                parser.error(f"{draw} has drawn no images: {reason}")
-        for send in (True, False):
-            try:
-                loader = make_loader(args.images, 224, send=send)
-                speed = max(images_per_second(loader) for epoch in range(3))
-            except ValueError as error:  # from a worker it comes with its traceback
-                parser.error(str(error).splitlines()[-1])
-            how = "sent" if send else "shared"
-            print(f"batches {how:6}  images per second {speed:.0f}")
+    warnings.filterwarnings("ignore", "This DataLoader will create")
+
+    with tempfile.TemporaryDirectory() as folder:
+        draw = Path(__file__).resolve().with_name("draw_images.py")
+        command = [sys.executable, draw, folder, "--size", str(args.size)]
+        if subprocess.run([*command, "--count", "20"], check=False).returncode != 0:
+            sys.exit(2)  # the reason has been printed
+
+        images = ImageFolder(Path(folder), args.size)
+        usual = usual_loader(images, batch_size=32, workers=2)
+        shared = shared_loader(images, batch_size=32, workers=2)
+        buffers = shared.dataset.buffers
+
+        # The fastest of three epochs; the workers start in the first.
+        speed = max(images_per_second(usual) for epoch in range(3))
+        print(f"usual batches   images per second {speed:.0f}")
+
+        speed = max(images_per_second(shared, buffers) for epoch in range(3))
+        print(f"shared batches  images per second {speed:.0f}")
 
 
+# A worker process imports this file: without the guard it would start workers, too.
 if __name__ == "__main__":
     main()

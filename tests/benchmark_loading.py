@@ -25,10 +25,10 @@ from torch.utils.data import DataLoader
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 sys.path.insert(0, str(DATA))  # forkserver hands it on to the workers
-data_loading = importlib.import_module("data_loading")
 shared_batches = importlib.import_module("shared_batches")
 
 TURNS = 9
+BATCH_SIZE = 32
 SETS = [(28, 200, "png"), (28, 200, "jpeg"), (224, 50, "png"), (224, 50, "jpeg")]
 ctx = multiprocessing.get_context("forkserver")
 
@@ -91,7 +91,7 @@ def tf_data(tf, files, kind):
 
     dataset = tf.data.Dataset.from_tensor_slices([str(file) for file in files])
     dataset = dataset.shuffle(len(files)).map(read, num_parallel_calls=tf.data.AUTOTUNE)
-    dataset = dataset.batch(64).prefetch(tf.data.AUTOTUNE)
+    dataset = dataset.batch(BATCH_SIZE).prefetch(tf.data.AUTOTUNE)
 
     def run():
         for _ in dataset:
@@ -106,19 +106,20 @@ def measure(size, count, kind):
         folder = Path(temporary, "images")
         files = draw(folder, size, count, kind)
         two = TwoProcesses(files)
-        names = {"bare loop, two processes": two}
-        names["bare loop, one process"] = lambda: bare_loop(files)
-        options = {"batch_size": 32, "shuffle": True, "collate_fn": tuple}
-        dataset = data_loading.ImageFolder(folder, size)
-        alone = DataLoader(dataset, **options)
-        names["DataLoader, no workers"] = lambda: data_loading.images_per_second(alone)
-        options |= {"persistent_workers": True, "multiprocessing_context": ctx}
-        sent = DataLoader(dataset, num_workers=2, **options)
-        names["DataLoader, 2 workers"] = lambda: data_loading.images_per_second(sent)
-        shared = shared_batches.make_loader(folder, size, context=ctx)
-        names["the same, shared batches"] = lambda: shared_batches.images_per_second(
-            shared
-        )
+        images = shared_batches.ImageFolder(folder, size)
+        alone = DataLoader(images, BATCH_SIZE, shuffle=True)
+        usual = shared_batches.usual_loader(images, BATCH_SIZE, workers=2, context=ctx)
+        shared = shared_batches.shared_loader(images, BATCH_SIZE, 2, context=ctx)
+        buffers = shared.dataset.buffers
+        read = shared_batches.images_per_second
+
+        names = {
+            "bare loop, two processes": two,
+            "bare loop, one process": lambda: bare_loop(files),
+            "DataLoader, no workers": lambda: read(alone),
+            "DataLoader, 2 workers": lambda: read(usual),
+            "the same, shared batches": lambda: read(shared, buffers),
+        }
         if tf is not None:
             names["tf.data"] = tf_data(tf, files, kind)
 
