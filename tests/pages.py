@@ -5,7 +5,7 @@ On a page, a line "<!-- ... -->" above a block can say four things, with commas 
     needs cuda      the session below runs only where there is such a device
     python PATH     the block below is what this command prints
     measured        its numbers are those of one machine, and are not compared
-    within 5%       its numbers differ that much from machine to machine
+    within 5%       those with a decimal point differ that much between machines
     in any order    so do its lines
 
 An output may leave lines out: a line "..." stands for any number of them.
