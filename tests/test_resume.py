@@ -1,5 +1,6 @@
 """Whatever stops a training, the checkpoint survives, and resumed it ends the same."""
 
+import contextlib
 import io
 import math
 import os
@@ -11,21 +12,18 @@ from unittest import mock
 import pytest
 import save_and_resume
 import torch
-from collection import DEVICES, ROOT, losses, run, run_in
+from collection import DEVICES, execute, losses
 
-SCRIPT = "optim/save_and_resume.py"
-STEPS = ["--steps", "150", "--every", "25"]  # prints steps 1, 50, 100 and 150
 AVAILABLE = [name for name in DEVICES if getattr(torch, name).is_available()]
-unix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 
 
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory):
-    """A training that nothing stopped: the lines it printed, its last checkpoint."""
-    folder = tmp_path_factory.mktemp("unbroken")
-    done = run_in(folder, SCRIPT, *STEPS, "--checkpoint", "training.pt")
-    assert list(losses(done.stdout)) == [1, 50, 100, 150]
-    return done.stdout.splitlines(), torch.load(folder / "training.pt")
+def train(file, *words):
+    save_and_resume.main([*words, "--checkpoint", str(file)])
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "training.pt"
 
 
 @pytest.fixture(scope="module")
@@ -36,114 +34,136 @@ def half(tmp_path_factory):
     return file.read_bytes()
 
 
-@pytest.fixture
-def file(tmp_path):
-    return tmp_path / "training.pt"
+def assert_same(file, other):
+    """Every tensor and number in the files must be the same to the last bit."""
+    torch.testing.assert_close(torch.load(file), torch.load(other), rtol=0, atol=0)
 
 
-def train(file, *words):
-    save_and_resume.main([*words, "--checkpoint", str(file)])
+# Stopped
 
 
-def assert_same(file, checkpoint):
-    """Every tensor and number in the file must be the same to the last bit."""
-    torch.testing.assert_close(torch.load(file), checkpoint, rtol=0, atol=0)
+@contextlib.contextmanager
+def states_while_saving(folder):
+    """Yield a list of {name: bytes}: all that a kill while saving leaves in the folder.
 
+    Files change only while Python calls a function written in C. So the folder is
+    looked at before and after each of these calls.
+    """
+    states = []
 
-# A process is killed before the call of this number; at that moment the file must hold
-# the checkpoint of this step. Steps 0, 25, 50 ... are saved. So the third os.replace is
-# that of step 50; the second print is just before it, the 51st randperm just after it.
-@unix
-@pytest.mark.parametrize(
-    "what, number, step",
-    [
-        ("os.fsync", 1, None),
-        ("builtins.print", 2, 25),
-        ("os.fsync", 3, 25),
-        ("os.replace", 3, 25),
-        ("torch.randperm", 51, 50),
-        ("killed-at", 1000, None),
-        ("killed-at", 1_000_000, 0),  # before its first step Adam has no averages
-    ],
-)
-def test_killed_and_resumed_it_ends_the_same(
-    what, number, step, unbroken, file, capsys
-):
-    words = SCRIPT, *STEPS, "--checkpoint", str(file)
-    # Python must keep lines in its buffer, as it does when it writes into a file.
-    dying = "tests/dying.py", what, str(number)
-    killed = run_in(ROOT, *dying, *words, PYTHONUNBUFFERED="")
-    assert killed.returncode in (-signal.SIGKILL, -signal.SIGXFSZ)
-    assert (torch.load(file)["step"] if file.exists() else None) == step
+    def look(frame, event, argument):
+        if event.startswith("c_"):
+            state = {path.name: path.read_bytes() for path in folder.iterdir()}
+            if state not in states:
+                states.append(state)
 
-    train(file, *STEPS)
-    after = capsys.readouterr().out.splitlines()
-    lines, checkpoint = unbroken
-    if step is not None:
-        assert after.pop(0) == f"resumed at step {step}"
-    printed = {*killed.stdout.splitlines(), *after}
-    assert printed == set(lines), "a line was lost, or has another loss"
-    assert_same(file, checkpoint)
-    assert os.listdir(file.parent) == [file.name]
+    def watched(*args, save=save_and_resume.save):
+        sys.setprofile(look)
+        save(*args)
+        sys.setprofile(None)
+
+    with mock.patch.object(save_and_resume, "save", watched):
+        yield states
 
 
 @pytest.mark.parametrize("device", AVAILABLE)
-def test_stopped_after_any_step_it_ends_the_same(device, file):
-    whole = file.with_name("whole.pt")
-    train(whole, "--device", device, "--steps", "40")
-    for steps in ("1", "2", "13", "39", "40"):
-        train(file, "--device", device, "--steps", steps)
-    assert_same(file, torch.load(whole))
+def test_killed_at_any_moment_it_ends_the_same(device, tmp_path, capsys, monkeypatch):
+    """Its output goes into a file, whose last lines Python keeps until it is flushed."""
+    monkeypatch.setattr(save_and_resume, "H", 5)  # small files are quickly read
+    words = "--device", device, "--steps", "50", "--every", "20"
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    with (
+        states_while_saving(whole) as states,
+        open(whole / "output", "w", encoding="utf-8") as output,
+        contextlib.redirect_stdout(output),
+    ):
+        train(whole / "training.pt", *words)
+    expected = set((whole / "output").read_text(encoding="utf-8").splitlines())
+    assert len(expected) == 2  # of steps 1 and 50
+
+    resumed = set()
+    for number, state in enumerate(states):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        printed = state.pop("output").decode().splitlines()
+        for name, data in state.items():
+            (folder / name).write_bytes(data)
+        train(folder / "training.pt", *words)
+        after = capsys.readouterr().out.splitlines()
+        if "training.pt" in state:
+            resumed.add(after.pop(0))
+        assert {*printed, *after} == expected, "a line was lost, or has another loss"
+        assert_same(folder / "training.pt", whole / "training.pt")
+        assert os.listdir(folder) == ["training.pt"]
+    assert resumed == {f"resumed at step {step}" for step in (0, 20, 40, 50)}
 
 
-def test_ctrl_c_while_writing_keeps_the_checkpoint(half, file, monkeypatch):
+@contextlib.contextmanager
+def full_disk():
+    """Let no file have more than 500,000 bytes; a checkpoint has twice as many."""
+    resource = pytest.importorskip("resource", reason="Windows has no such limit")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def ctrl_c():
+    return mock.patch.object(os, "fsync", lambda _: signal.raise_signal(signal.SIGINT))
+
+
+@pytest.mark.parametrize(
+    "stopped, end, line",
+    [(full_disk, SystemExit, "cannot write {}: "), (ctrl_c, KeyboardInterrupt, "")],
+)
+def test_stopped_while_saving_it_keeps_the_checkpoint(
+    stopped, end, line, half, file, capsys
+):
     file.write_bytes(half)
-    monkeypatch.setattr(os, "fsync", lambda _: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt):
+    with stopped(), pytest.raises(end):
         train(file, "--steps", "150")
+    error = capsys.readouterr().err
+    assert error.startswith(line.format(file)) and error.count("\n") == bool(line)
     assert file.read_bytes() == half
     assert os.listdir(file.parent) == [file.name]
 
 
-@unix
-def test_a_full_disk_keeps_the_checkpoint(half, file):
+def test_fewer_steps_than_the_checkpoint_has_leave_it_alone(half, file, capsys):
     file.write_bytes(half)
-    words = SCRIPT, *STEPS, "--checkpoint", str(file)
-    done = run_in(ROOT, "tests/dying.py", "full-at", "500000", *words)
-    assert done.returncode == 2
-    # Here it is not the disk that is full, but the size of a file is limited.
-    assert done.stderr == f"cannot write {file}: [Errno 27] File too large\n"
+    train(file, "--steps", "10")
+    assert capsys.readouterr().out == "resumed at step 75\n"
     assert file.read_bytes() == half
-    assert os.listdir(file.parent) == [file.name]
+
+
+# Refused
 
 
 def refused(file, capsys):
     """Return the one line that the program says, as it ends with status 2."""
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(SystemExit, match="2"):
         train(file)
     out, err = capsys.readouterr()
-    assert (end.value.code, out, err.count("\n")) == (2, "", 1)
+    assert (out, err.count("\n")) == ("", 1)
     return err
 
 
-def saved(what):
-    """Return the bytes that torch.save writes."""
+def test_a_place_where_no_file_can_be_is_refused_at_once(tmp_path, capsys):
+    file = tmp_path / "missing" / "training.pt"
+    assert refused(file, capsys).startswith(f"cannot write {file}: ")
+
+
+def changed(data, value, *path):
+    """Return a checkpoint with another value in one place, as bytes."""
+    checkpoint = part = torch.load(io.BytesIO(data))
+    for name in path[:-1]:
+        part = part[name]
+    part[path[-1]] = value
     stream = io.BytesIO()
-    torch.save(what, stream)
+    torch.save(checkpoint, stream)
     return stream.getvalue()
-
-
-def with_value(value, *path):
-    """Return a function that puts another value into one place of a checkpoint."""
-
-    def change(data):
-        checkpoint = part = torch.load(io.BytesIO(data))
-        for name in path[:-1]:
-            part = part[name]
-        part[path[-1]] = value
-        return saved(checkpoint)
-
-    return change
 
 
 AVERAGE = "optimizer", "state", 0, "exp_avg"  # of the first weights, (100, 1000)
@@ -151,13 +171,11 @@ FOREIGN = {
     "empty": lambda data: b"",
     "text": lambda data: b"my notes\n" * 1000,
     "half of a file": lambda data: data[: len(data) // 2],
-    "one byte less": lambda data: data[:-1],
-    "weights alone": lambda data: saved(torch.nn.Linear(1000, 100).state_dict()),
-    "other weights": with_value({"0.bias": torch.ones(2)}, "model"),
-    "no optimizer": with_value({}, "optimizer"),
-    "other averages": with_value(torch.zeros(1000, 100), *AVERAGE),
-    "infinity": with_value(torch.full((100, 1000), math.inf), *AVERAGE),
-    "no number": with_value("ten", "step"),
+    "weights missing": lambda data: changed(data, {}, "model"),
+    "no optimizer": lambda data: changed(data, {}, "optimizer"),
+    "other averages": lambda data: changed(data, torch.zeros(1000, 100), *AVERAGE),
+    "infinity": lambda data: changed(data, torch.tensor(math.inf), *AVERAGE),
+    "no number": lambda data: changed(data, "ten", "step"),
 }
 
 
@@ -170,57 +188,40 @@ def test_a_file_that_does_not_fit_is_refused_and_left_alone(kind, half, file, ca
     assert os.listdir(file.parent) == [file.name]
 
 
-@pytest.mark.parametrize("place", ["missing/training.pt", "notes.txt/training.pt"])
-def test_a_place_where_no_file_can_be_is_refused_at_once(place, tmp_path, capsys):
-    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
-    line = refused(tmp_path / place, capsys)
-    assert line.startswith(f"cannot write {tmp_path / place}: ")
-    assert os.listdir(tmp_path) == ["notes.txt"]
-
-
-class Program:
+class Attack:
     """What a stranger may put into a pickle: a call of any function."""
 
-    def __init__(self, path):
-        self.path = path
-
     def __reduce__(self):
-        return os.mkdir, (str(self.path),)
+        return print, ("attack",)
 
 
 def test_code_in_a_checkpoint_is_not_run(half, file, capsys):
-    attack = file.with_name("attack")
-    file.write_bytes(with_value(Program(attack), "model")(half))
-    refused(file, capsys)
-    assert not attack.exists()
+    file.write_bytes(changed(half, Attack(), "model"))
+    refused(file, capsys)  # nothing was printed
     torch.load(file, weights_only=False)
-    assert attack.exists(), "the attack of this test does not work"
+    assert capsys.readouterr().out == "attack\n", "the test's attack does not work"
 
 
-def test_fewer_steps_than_the_checkpoint_has_leave_it_alone(half, file, capsys):
-    file.write_bytes(half)
-    train(file, "--steps", "10")
-    assert capsys.readouterr().out == "resumed at step 75\n"
-    assert file.read_bytes() == half
+# Moved to another machine, and incomplete
 
 
-def test_a_checkpoint_from_a_gpu_is_resumed_on_a_cpu(half, unbroken, file):
+def test_a_checkpoint_from_a_gpu_is_resumed_on_a_cpu(half, file):
     with mock.patch.object(torch.serialization, "location_tag", lambda _: "cuda:0"):
-        file.write_bytes(with_value(torch.zeros(16).byte(), "gpu_generator")(half))
-    if not torch.cuda.is_available():
-        with pytest.raises(RuntimeError, match="CUDA"):
-            torch.load(file)
-    train(file, *STEPS)
-    assert_same(file, unbroken[1])
+        file.write_bytes(changed(half, torch.zeros(16).byte(), "gpu_generator"))
+    whole = file.with_name("whole.pt")
+    for each in (file, whole):
+        train(each, "--steps", "100")
+    assert_same(file, whole)
 
 
-def test_a_part_left_out_changes_the_losses():
-    output = run("optim/what_a_checkpoint_needs.py").stdout
+def test_a_part_left_out_changes_the_losses(capsys):
+    execute("optim/what_a_checkpoint_needs.py", argv=["--steps", "100"])
+    output = capsys.readouterr().out
+    save_and_resume.main(["--steps", "100"])
+    unbroken = losses(capsys.readouterr().out)
+    assert losses(output) == unbroken
     pattern = r"^without (\w+) +loss (\S+)  off by up to (\d+)%$"
-    nothing, *parts = re.findall(pattern, output, re.MULTILINE)
-    assert nothing == ("nothing", f"{losses(output)[500]:.8e}", "0")
+    (nothing, last, off), *parts = re.findall(pattern, output, re.MULTILINE)
+    assert (nothing, float(last), off) == ("nothing", unbroken[100], "0")
     assert [name for name, _, _ in parts] == ["optimizer", "scheduler", "generator"]
-    for _, loss, off in parts:
-        # The page says that some loss doubles, and that the last one is lower.
-        assert int(off) > 80
-        assert float(loss) < float(nothing[1])
+    assert all(int(off) > 0 for _, _, off in parts)
