@@ -75,7 +75,7 @@ def main():
     if args.plot:
         try:
             draw(curves).savefig(args.plot)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # no such folder, no such format
             parser.error(f"cannot write {args.plot}: {error}")
 
 

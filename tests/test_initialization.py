@@ -5,6 +5,7 @@ import re
 from functools import partial
 
 import by_hand
+import initialization
 import numpy as np
 import pytest
 import torch
@@ -84,6 +85,14 @@ def test_picture_shows_the_table():
     np.testing.assert_equal(shown, {name: np.array(table[name]) for name in table})
     assert all(list(line.get_xdata()) == LEARNING_RATES for line in axes.lines)
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+
+
+def test_a_picture_of_an_unknown_format_gets_one_line(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["", "--plot", "a.picture"])
+    monkeypatch.setattr(initialization, "train", lambda *_, **__: 1.0)
+    with pytest.raises(SystemExit, match="2"):
+        initialization.main()
+    assert "error: cannot write a.picture: " in capsys.readouterr().err
 
 
 def test_mean_takes_the_steps_of_the_sum_at_640_times_the_rate(capsys):

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import math
 import os
 import re
 import signal
@@ -70,7 +69,7 @@ def states_while_saving(folder):
 
 @pytest.mark.parametrize("device", AVAILABLE)
 def test_killed_at_any_moment_it_ends_the_same(device, tmp_path, capsys, monkeypatch):
-    """Its output goes into a file, whose last lines Python keeps until it is flushed."""
+    """Its output goes into a file, whose last lines Python keeps until a flush."""
     monkeypatch.setattr(save_and_resume, "H", 5)  # small files are quickly read
     words = "--device", device, "--steps", "50", "--every", "20"
     whole = tmp_path / "whole"
@@ -158,7 +157,7 @@ FOREIGN = {
     "weights missing": lambda data: changed(data, {}, "model"),
     "no optimizer": lambda data: changed(data, {}, "optimizer"),
     "other averages": lambda data: changed(data, torch.zeros(1000, 100), *AVERAGE),
-    "infinity": lambda data: changed(data, torch.full((100, 1000), math.inf), *AVERAGE),
+    "infinity": lambda data: changed(data, torch.ones(100, 1000) / 0, *AVERAGE),
     "no number": lambda data: changed(data, "ten", "step"),
 }
 
