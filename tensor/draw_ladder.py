@@ -50,14 +50,15 @@ def draw(curves):
     """Return a figure of {script: {step: loss}}."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5, 4.6), dpi=240, layout="constrained")
+    figure = Figure(figsize=(6, 3.4), dpi=200, layout="constrained")
     axes = figure.add_subplot(xlabel="step", ylabel="loss", yscale="log")
     family_a = [script for script, curve in curves.items() if curve[1] > 1e6]
     for script, curve in curves.items():
         # Wide lines first: the edges of those below remain visible.
         width = 11 - 2 * family_a.index(script) if script in family_a else 1.5
-        axes.plot(*zip(*curve.items()), linewidth=width, label=script)
-    figure.legend(loc="outside lower center")
+        label = Path(script).stem.removeprefix("two_layer_net_")
+        axes.plot(*zip(*curve.items()), linewidth=width, label=label)
+    figure.legend(loc="outside right upper")
     return figure
 
 

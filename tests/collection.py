@@ -48,8 +48,12 @@ def source(script):
 
 
 def options(script):
-    """Return the names of the script's arguments: --steps, or images."""
-    return re.findall(r'add_argument\(\s*"([^"]+)"', source(script))
+    """Return the names of the script's arguments: --steps, or images.
+
+    One that has no dashes and can be left out is not among them.
+    """
+    pattern = r'add_argument\(\s*"([^"]+)"(?!, nargs="\?")'
+    return re.findall(pattern, source(script))
 
 
 def short(script, device="cpu"):

@@ -1,6 +1,7 @@
 """What holds for every test: one thread, warnings as errors, no TensorFlow."""
 
 import os
+import signal
 import sys
 
 # One thread in this process, like in the others: set before NumPy is imported.
@@ -10,6 +11,10 @@ import apart
 import warned
 
 sys.meta_path.insert(0, apart.NoTensorFlow())
+
+# A shell starts what runs in the background with Ctrl-C ignored, and every process that
+# the tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config):

@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from collection import SCRIPTS, needs_tensorflow, run, run_in, source
+from collection import SCRIPTS, needs_tensorflow, run, run_in, short, source
 
 EMPTY_MODULE = "raise ModuleNotFoundError(name='tensorflow')"
 
@@ -11,7 +11,7 @@ EMPTY_MODULE = "raise ModuleNotFoundError(name='tensorflow')"
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_wrong_option(script):
     """argparse says what is wrong, and nothing has happened before that."""
-    done = run(script, "--no-such-option")
+    done = run(*short(script), "--no-such-option")
     assert (done.returncode, done.stdout, done.files) == (2, "", [])
     assert "unrecognized arguments: --no-such-option" in done.stderr, (
         f"{script} takes options that nobody has told it of: use argparse"

@@ -211,7 +211,7 @@ def test_without_assertions_it_says_so(script, optimize, capsys, monkeypatch):
     with pytest.raises(SystemExit) as exit:
         exec(code, {"__name__": "__main__", "__doc__": None})  # noqa: S102
     assert exit.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    *_, line = capsys.readouterr().err.splitlines()
     assert "without -O" in line
 
 

@@ -1,14 +1,13 @@
 """What the pages show is what there is: code, outputs, sessions, counts, links."""
 
 import doctest
-import math
 import re
 
 import pages
 import pytest
 import torch
 from collection import FAMILY_A, ROOT, SCRIPTS, run
-from pages import FENCE, NUMBER, PAGES
+from pages import FENCE, PAGES
 
 each_page = pytest.mark.parametrize("page", PAGES)
 
@@ -29,65 +28,6 @@ def test_every_script_is_linked_from_its_chapter(script):
     assert script in targets, advice
 
 
-def close(shown, real, first):
-    """Whether two losses differ by rounding alone, given the first loss of the run."""
-    distance = abs(math.sqrt(shown) - math.sqrt(real))
-    return distance <= 64 * 2**-23 * math.sqrt(first) + 0.005 * math.sqrt(real)
-
-
-def without_numbers(line):
-    return " ".join(NUMBER.sub("0", line).split())
-
-
-def same_line(shown, real, marks, first):
-    """Whether a line shown is one that was printed, up to what the marks allow.
-
-    first has the first number of the run after each word, and is added to.
-    """
-    if without_numbers(shown) != without_numbers(real):
-        return False
-    if "measured" in marks:
-        return True
-    within = [float(mark[7:-1]) / 100 for mark in marks if mark.startswith("within ")]
-    words = NUMBER.split(real)
-    for word, one, other in zip(words, NUMBER.findall(shown), NUMBER.findall(real)):
-        whole = "." not in other
-        one, other = float(one), float(other)
-        begin = first.setdefault(word.strip(), abs(other))
-        if whole:
-            good = one == other
-        elif within:
-            good = abs(one - other) <= within[0] * abs(other)
-        elif one < 0 or other < 0:
-            good = one == other
-        else:
-            good = close(one, other, begin)
-        if not good:
-            return False
-    return True
-
-
-def first_difference(shown, real, marks):
-    """Return a sentence about the first line shown that was not printed, or None."""
-    shown, real = shown.splitlines(), real.splitlines()
-    if "in any order" in marks:
-        shown, real = sorted(shown), sorted(real)
-    first = {}
-    place, left_out = 0, False
-    for line in shown:
-        if line == "...":
-            left_out = True
-            continue
-        rest = real[place:] if left_out else real[place : place + 1]
-        found = [i for i, r in enumerate(rest) if same_line(line, r, marks, first)]
-        if not found:
-            return f"shown is {line!r}, printed {(rest or ['nothing more'])[0]!r}"
-        place, left_out = place + found[0] + 1, False
-    if place < len(real) and not left_out:
-        return f"printed, but not shown, is {real[place]!r}"
-    return None
-
-
 COMMANDS = sorted({output.command for output in pages.outputs()})
 
 
@@ -97,7 +37,7 @@ def test_output_shown_is_what_the_script_prints(command):
     assert (done.returncode, done.stderr) == (0, "")
     for output in pages.outputs():
         if output.command == command:
-            difference = first_difference(output.shown, done.stdout, output.marks)
+            difference = pages.first_difference(output.shown, done.stdout, output.marks)
             assert difference is None, (
                 f"{output.page}: {difference}. If the script is right: "
                 f"python tests/update_readme.py {command[0]}"
@@ -127,7 +67,7 @@ def test_output_shown_is_what_the_script_prints(command):
     ],
 )
 def test_outputs_are_compared_as_pages_say(shown, real, marks, good):
-    assert (first_difference(shown, real, marks) is None) == good
+    assert (pages.first_difference(shown, real, marks) is None) == good
 
 
 @each_page
