@@ -181,18 +181,17 @@ def same_line(shown, real, marks, first):
         return True
     within = [float(mark[7:-1]) / 100 for mark in marks if mark.startswith("within ")]
     words = NUMBER.split(real)
-    for word, one, other in zip(words, NUMBER.findall(shown), NUMBER.findall(real)):
-        whole = "." not in other
+    numbers = zip(NUMBER.findall(shown), NUMBER.findall(real), words, words[1:])
+    for one, other, before, after in numbers:
+        whole = "." not in other and not after.startswith("%")
         one, other = float(one), float(other)
-        begin = first.setdefault(word.strip(), abs(other))
-        if whole:
+        begin = first.setdefault(before.strip(), abs(other))
+        if whole or one * other <= 0:
             good = one == other
         elif within:
             good = abs(one - other) <= within[0] * abs(other)
-        elif one < 0 or other < 0:
-            good = one == other
         else:
-            good = close(one, other, begin)
+            good = close(abs(one), abs(other), begin)
         if not good:
             return False
     return True

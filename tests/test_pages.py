@@ -64,6 +64,7 @@ def test_output_shown_is_what_the_script_prints(command):
         ("bits 2.00\n", "bits 2.08\n", ("within 5%",), True),
         ("bits 2.00\n", "bits 2.18\n", ("within 5%",), False),
         ("step 50\n", "step 51\n", ("within 5%",), False),
+        ("by 50%\n", "by 51%\n", ("within 5%",), True),
     ],
 )
 def test_outputs_are_compared_as_pages_say(shown, real, marks, good):
