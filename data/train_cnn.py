@@ -220,7 +220,7 @@ def main():
         figure = draw(losses, accuracies, *shown, classes)
         try:
             figure.savefig(args.plot)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # no such folder, no such format
             parser.error(f"cannot write {args.plot}: {error}")
 
 

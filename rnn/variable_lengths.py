@@ -119,8 +119,8 @@ def main():
     if args.plot:
         try:
             draw(from_padded, expected).savefig(args.plot)
-        except OSError as error:
-            parser.error(f"argument --plot: cannot write {args.plot}: {error}")
+        except (OSError, ValueError) as error:  # no such folder, no such format
+            parser.error(f"cannot write {args.plot}: {error}")
 
 
 if __name__ == "__main__":
