@@ -86,13 +86,6 @@ def test_pieces_are_columns_of_the_text_and_what_comes_one_character_later():
         assert texts == [TEXT[begin:][:length] for begin in begins]
 
 
-def test_lzma_needs_6_bits_for_one_of_64_letters_and_none_for_what_it_knows():
-    letters = "".join(map(chr, np.random.default_rng(0).integers(64, 128, 20_000)))
-    found = char_rnn.lzma_bits_per_character(letters[:10_000], letters[10_000:])
-    assert found == pytest.approx(6, rel=0.05)
-    assert char_rnn.lzma_bits_per_character(letters, letters[:10_000]) < 0.1
-
-
 def test_training_stops_when_it_gets_worse_and_keeps_the_best_weights():
     """In random letters there is nothing to learn, and much to memorize."""
     model, chars = small(), torch.randint(8, (1000,))
