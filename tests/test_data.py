@@ -355,34 +355,6 @@ def test_the_picture_shows_the_worst_images_and_marks_what_is_wrong():
     assert colours == ["red", "red", *["black"] * 8]
 
 
-# The reader's files
-
-
-def test_a_full_disk_leaves_the_old_file_and_no_other(digits, tmp_path, monkeypatch):
-    def no_space(path, content):
-        path.open("wb").close()
-        raise OSError(28, "No space left on device")
-
-    file = tmp_path / "net.pt"
-    file.write_bytes(b"precious")
-    monkeypatch.setattr(Path, "write_bytes", no_space)
-    options = "--images", str(digits), "--epochs", "1", "--save", str(file)
-    code, _, errors = outcome(TRAIN, argv=options)
-    assert code == 2
-    assert f"cannot write {file}: [Errno 28]" in errors.splitlines()[-1]
-    assert contents(tmp_path) == {"net.pt": b"precious"}
-
-
-def test_only_regular_files_in_folders_that_exist_are_written(tmp_path):
-    (tmp_path / "old.pt").write_text("an older network")
-    for name in ("new.pt", "old.pt"):
-        assert train_cnn.can_be_written(tmp_path / name)
-    for name in (".", "old.pt/net.pt", os.devnull, "missing/net.pt"):
-        assert not train_cnn.can_be_written(tmp_path / name)
-    line = refused(TRAIN, "--save", tmp_path / name)
-    assert f"cannot write {tmp_path / name}: name a file in a folder" in line
-
-
 @pytest.mark.parametrize("kind", ["missing", "half", "lacking"])
 def test_a_network_that_save_has_not_written_is_refused(kind, trained, tmp_path):
     path = tmp_path / "net.pt"
@@ -393,3 +365,34 @@ def test_a_network_that_save_has_not_written_is_refused(kind, trained, tmp_path)
         saved["model"].popitem()
         torch.save(saved, path)
     assert str(path) in refused("data/classify_image.py", path, "image.png")
+
+
+# The reader's files, when a network of this chapter or of the next one is saved
+
+each_trainer = pytest.mark.parametrize("script", [TRAIN, "rnn/char_rnn.py"])
+
+
+@each_trainer
+@pytest.mark.parametrize("name", [".", "missing/net.pt", "old.pt/net.pt", "pipe"])
+def test_a_place_for_no_file_is_refused_before_the_training(script, name, tmp_path):
+    (tmp_path / "old.pt").touch()
+    make_pipe = getattr(os, "mkfifo", Path.mkdir)  # Windows has no such pipes
+    make_pipe(tmp_path / "pipe")
+    line = refused(script, "--save", tmp_path / name)
+    assert "cannot write" in line and str(tmp_path / name) in line
+
+
+@each_trainer
+def test_a_full_disk_leaves_the_old_file_and_no_other(script, tmp_path, monkeypatch):
+    def no_space(path, content):
+        path.open("wb").close()
+        raise OSError(28, "No space left on device")
+
+    file = tmp_path / "net.pt"
+    file.write_bytes(b"precious")
+    monkeypatch.setattr(Path, "write_bytes", no_space)
+    brief = ["--epochs=1", "--count=2"] if script == TRAIN else ["--steps=1"]
+    code, _, errors = outcome(script, argv=["--save", str(file), *brief])
+    assert code == 2
+    assert f"cannot write {file}: [Errno 28]" in errors.splitlines()[-1]
+    assert contents(tmp_path) == {"net.pt": b"precious"}
