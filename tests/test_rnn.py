@@ -248,6 +248,7 @@ def test_a_prompt_is_shown_and_must_be_known(folder):
 
 def test_a_text_may_have_one_character_and_a_byte_order_mark_is_none(folder, tmp_path):
     (tmp_path / "a.txt").write_text("a" * 1000, encoding="utf-8-sig")
+    assert char_rnn.read_text(tmp_path / "a.txt") == "a" * 1000
     code, out, _ = train(folder, "--text", tmp_path / "a.txt")
     assert code == 0 and out.splitlines()[-1] == "a" * 300
 
