@@ -5,8 +5,10 @@ first value, whatever the library and the number of threads.
 """
 
 import random
+from types import SimpleNamespace
 
 import apart
+import by_hand as optimizers
 import numpy as np
 import pytest
 import torch
@@ -103,47 +105,34 @@ def by_hand(model, x, y, depths, update):
 LAYERS = ["linear1", "input_linear", "middle_linear", "linear2", "output_linear"]
 
 
-class SGD:
-    """w - lr * v with v = momentum * v + grad."""
+def in_place(rule):
+    """Return update(key, w, grad) for a rule of the optimizers' page."""
+    kept = {}
 
-    def __init__(self, momentum):
-        self.momentum, self.v = momentum, {}
+    def update(key, w, grad):
+        state = kept.setdefault(key, SimpleNamespace(t=0, m=0, v=0))
+        state.t += 1
+        w[:] = rule(w, grad, state, 1e-4, state.t)
 
-    def __call__(self, key, w, grad):
-        self.v[key] = self.momentum * self.v.get(key, 0) + grad
-        w -= 1e-4 * self.v[key]
-
-
-class Adam:
-    """Kingma and Ba, Adam: A Method for Stochastic Optimization, 2015, algorithm 1."""
-
-    def __init__(self):
-        self.state = {}
-
-    def __call__(self, key, w, grad):
-        t, m, v = self.state.get(key, (0, 0, 0))
-        t, m, v = t + 1, 0.9 * m + 0.1 * grad, 0.999 * v + 0.001 * grad**2
-        self.state[key] = t, m, v
-        m_hat, v_hat = m / (1 - 0.9**t), v / (1 - 0.999**t)
-        w -= 1e-4 * m_hat / (np.sqrt(v_hat) + 1e-8)
+    return update
 
 
 @pytest.mark.parametrize(
-    "script, name, deepest, update",
+    "script, name, deepest, rule",
     [
-        (NN, "TwoLayerNet", 0, SGD(0)),
-        (OPTIM, "TwoLayerNet", 0, Adam()),
-        (DYNAMIC, "DynamicNet", 3, SGD(0.9)),
+        (NN, "TwoLayerNet", 0, optimizers.sgd),
+        (OPTIM, "TwoLayerNet", 0, optimizers.adam),
+        (DYNAMIC, "DynamicNet", 3, optimizers.momentum),
     ],
 )
-def test_family_b_prints_the_losses_of_numpy(script, name, deepest, update):
+def test_family_b_prints_the_losses_of_numpy(script, name, deepest, rule):
     variables = execute(script)
     torch.manual_seed(0)
     model = variables[name](1000, 100, 10)
     draw = random.Random(0).randint
     depths = [draw(0, deepest) for _ in range(500)]
     x, y = variables["x"].double().numpy(), variables["y"].double().numpy()
-    expected = torch.tensor(list(by_hand(model, x, y, depths, update)))
+    expected = torch.tensor(list(by_hand(model, x, y, depths, in_place(rule))))
     found = curve(script, dtype=torch.float64)
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
 
