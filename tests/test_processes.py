@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pydoc_data.topics import topics
 from unittest import mock
@@ -158,7 +159,9 @@ lesson(int(os.environ["RANK"]), FOLDER, torch.zeros(2))
 """
 
 
-@pytest.mark.parametrize("code", [f"runpy.run_path({DDP!r})", LESSON])
+@pytest.mark.parametrize(
+    "code", [f"runpy.run_path({DDP!r})", LESSON], ids=["ddp", "lesson"]
+)
 def test_nothing_keeps_the_group_that_is_destroyed(code, tmp_path):
     """Or its threads meet the end of the interpreter, and now and then it aborts.
 
@@ -355,7 +358,8 @@ def test_one_line_says_what_is_wrong_and_all_files_stay(
     monkeypatch.setattr(sys, "argv", argv)
     if name == "other":
         state = {"model": {"0.weight": torch.zeros(3)}}
-        dcp.save(state, checkpoint_id=folder / "step-7", no_dist=True)
+        with warnings.catch_warnings(action="ignore"):  # about a group that is missing
+            dcp.save(state, checkpoint_id=folder / "step-7")
     if name == "full":
         sharded_checkpoint.main()
         no_space = OSError(errno.ENOSPC, "No space left on device")
