@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import hogwild_cnn
 import pytest
@@ -19,7 +20,7 @@ from torch import nn
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 HOGWILD = "advanced/hogwild_cnn.py"
-pytestmark = pytest.mark.timeout(120)  # processes may hang
+pytestmark = pytest.mark.timeout(180)  # processes may hang
 
 
 def images_and_labels(count):
@@ -27,10 +28,10 @@ def images_and_labels(count):
 
     The number of an image is in its corner.
     """
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (count, 3, 20, 20), generator=generator).float()
+    torch.manual_seed(0)
+    images = torch.randint(256, (count, 3, 20, 20)).float()
     images[:, 0, 0, 0] = torch.arange(count)
-    return images, torch.randint(10, (count,), generator=generator)
+    return images, torch.randint(10, (count,))
 
 
 def test_the_model_learns_in_two_processes():
@@ -57,9 +58,10 @@ def test_loss_and_accuracy_in_the_end_are_those_on_other_images(monkeypatch, cap
     assert len(others) == 400
     logits = model(images[others]).detach()
     loss = nn.functional.cross_entropy(logits, labels[others])
-    right = (logits.argmax(1) == labels[others]).sum() / 400
-    printed = capsys.readouterr().out
-    assert printed == f"held out: loss {loss:.4e}  accuracy {right:.4f}\n"
+    accuracy = (logits.argmax(1) == labels[others]).sum() / 400
+    printed = re.findall(r"(?:loss|accuracy) (\S+)", capsys.readouterr().out)
+    expected = [loss.item(), accuracy.item()]
+    assert [float(number) for number in printed] == pytest.approx(expected, rel=1e-3)
 
 
 def test_one_process_does_what_plain_training_does(capfd):
@@ -100,17 +102,11 @@ class Watched(nn.Module):
 
 
 def test_each_image_is_used_once_in_an_epoch_after_all_have_started():
-    shown = []
+    shown, barrier = [], mock.Mock()
+    barrier.wait.side_effect = lambda: shown.append("all have started")
     model = Watched(lambda x: shown.extend(x[:, 0, 0, 0].tolist()))
-
-    class Barrier:
-        @staticmethod
-        def wait():
-            shown.append("all have started")
-
-    images, labels = images_and_labels(22)
     for rank in (0, 1):
-        hogwild_cnn.train(rank, 2, model, images, labels, 1, Barrier)
+        hogwild_cnn.train(rank, 2, model, *images_and_labels(22), 1, barrier)
     # The first process has batches of 4, 4 and 4, the second one of 4, 4 and 2.
     assert shown.pop(13) == shown.pop(0) == "all have started"
     assert sorted(shown) == list(range(22))
@@ -124,7 +120,7 @@ def fail_in_one(file, killed, x):
         if killed:
             os.kill(os.getpid(), signal.SIGKILL)
         raise ArithmeticError("no good") from None
-    time.sleep(240)
+    time.sleep(360)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +131,7 @@ def fail_in_one(file, killed, x):
     ],
 )
 def test_a_process_that_fails_ends_the_others(killed, error, message, tmp_path):
-    """It can fail only as they train at the same time, and none waits for a step."""
+    """It fails while the other one is in a step, as they train at the same time."""
     model = Watched(fail_in_one, str(tmp_path / "the first one was here"), killed)
     with pytest.raises(error, match=message):
         hogwild_cnn.train_together(2, model, *images_and_labels(22), 1)
