@@ -18,6 +18,12 @@ def branch(x, k):
     return x - 1
 
 
+def halve(x, k):
+    while x > 1:
+        x = x / 2
+    return x
+
+
 def loop(x, k):
     for _ in range(k):
         x = x * 2
@@ -47,21 +53,15 @@ def draw_in_tensorflow(x, k):
 
 
 # The ways. Each returns a function (x, k) -> float, and one that tells how many graphs
-# it took, which is None where a single graph is made before the first call.
+# it has taken.
 
 
 def compiled(function):
+    import static_and_dynamic
     import torch
 
-    graphs = []
-
-    def backend(graph, example_inputs):
-        graphs.append(graph)
-        return graph.forward
-
-    torch.compiler.reset()
-    compiled = torch.compile(function, backend=backend)
-    return lambda x, k: compiled(torch.tensor(x), k).item(), lambda: len(graphs)
+    call, graphs = static_and_dynamic.compiled(function)
+    return lambda x, k: call(torch.tensor(x), k).item(), lambda: len(graphs)
 
 
 def exported(function):
@@ -72,7 +72,7 @@ def exported(function):
             return function(x, k)
 
     graph = torch.export.export(Net(), (torch.tensor(1.0), 1)).module()
-    return lambda x, k: graph(torch.tensor(x), k).item(), None
+    return lambda x, k: graph(torch.tensor(x), k).item(), lambda: 1
 
 
 def tensorflow_1(function):
@@ -82,7 +82,7 @@ def tensorflow_1(function):
         x_in = tf.placeholder(tf.float32, ())
         y = function(x_in, 1)
     session = tf.Session(graph=graph)
-    return lambda x, k: float(session.run(y, {x_in: x})), None
+    return lambda x, k: float(session.run(y, {x_in: x})), lambda: 1
 
 
 def tensorflow_function(function):
@@ -101,106 +101,42 @@ WAYS = {
 }
 
 
-def with_graphs(words, count):
-    """Add how many graphs it took, if there were more than one."""
-    return words if count is None or count() == 1 else f"{words}, {count()} graphs"
-
-
-def compare(way, function, inputs):
-    """Say whether three calls return what plain Python returns."""
-    right = [function(*each) for each in inputs]
-    frozen = [function(inputs[0][0], inputs[0][1])] * len(inputs)
-    try:
-        call, count = way(function)
-        found = [call(*each) for each in inputs]
-    except (RuntimeError, TypeError, AssertionError):
-        return "refused"
-    return with_graphs({str(frozen): "frozen", str(right): "right"}[str(found)], count)
-
-
-def an_if(way):
-    return compare(way, branch, [(3.0, 1), (-3.0, 1), (5.0, 1)])
-
-
-def a_for(way):
-    return compare(way, loop, [(3.0, 1), (3.0, 2), (3.0, 3)])
-
-
-def a_print(way):
-    """Say when it prints: before the calls, in the first one, in every one."""
-    with contextlib.redirect_stdout(io.StringIO()) as output:
-        call, count = way(talk)
-        counts = [output.getvalue().count("seen")]
-        for _ in range(3):
-            call(3.0, 1)
-            counts.append(output.getvalue().count("seen"))
-    words = {
-        (0, 1, 2, 3): "every call",
-        (0, 1, 1, 1): "first call",
-        (1, 1, 1, 1): "before",
-    }
-    return with_graphs(words[tuple(counts)], count)
-
-
-def a_draw(way, function=draw):
-    random.seed(0)
-    call, count = way(function)
-    found = {call(0.0, 1) for _ in range(3)}
-    return with_graphs({1: "frozen", 3: "new"}[len(found)], count)
-
-
-COLUMNS = {
-    "`if` on the data": an_if,
-    "`for` in `range(k)`": a_for,
-    "`print`": a_print,
-    "`random.randint`": a_draw,
+SAME = [(0.0, 1)] * 3
+QUESTIONS = {
+    "`if` on the data": (branch, [(3.0, 1), (-3.0, 1), (5.0, 1)]),
+    "`while` on the data": (halve, [(3.0, 1), (5.0, 1), (0.5, 1)]),
+    "`for` in `range(k)`": (loop, [(3.0, 1), (3.0, 2), (3.0, 3)]),
+    "`print`": (talk, SAME),
+    "`random.randint`": (draw, SAME),
+    "`torch.rand`": (draw_in_torch, SAME),
+    "`tf.random.uniform`": (draw_in_tensorflow, SAME),
 }
 
 
-def cell(way, column):
+def answer(way, question):
     """Return the words that belong in this cell of the tables."""
-    return COLUMNS[column](WAYS[way])
+    function, inputs = QUESTIONS[question]
+    found, seen = [], []
+    try:
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            call, graphs = WAYS[way](function)
+            seen.append(output.getvalue().count("seen"))
+            for each in inputs:
+                found.append(call(*each))
+                seen.append(output.getvalue().count("seen"))
+    except (RuntimeError, TypeError, AssertionError):
+        return "refused"
 
-
-def own_random_numbers(way):
-    """Say what becomes of the random numbers of the library itself."""
-    own = draw_in_tensorflow if "tensorflow" in WAYS[way].__name__ else draw_in_torch
-    return a_draw(WAYS[way], own)
-
-
-def collatz(k, steps):
-    """Return steps and the number of those from k to 1, which only k decides."""
-    while k != 1:
-        if k % 2 == 0:
-            k = k // 2
-        else:
-            k = 3 * k + 1
-        steps = steps + 1
-    return steps
-
-
-def collatz_in_tensorflow(k):
-    """Return the same by tf.function, and the kinds of operations in its graphs."""
-    import tensorflow as tf
-
-    graph = tf.function(collatz)
-    inputs = tf.constant(k), tf.constant(0)
-    definition = graph.get_concrete_function(*inputs).graph.as_graph_def()
-    nodes = [*definition.node]
-    for function in definition.library.function:
-        nodes += function.node_def
-    return int(graph(*inputs)), {node.op for node in nodes}
-
-
-def running_totals_in_tensorflow(numbers):
-    """Return the sums of the first number, the first two, and so on, by tf.scan."""
-    import tensorflow as tf
-
-    def add(total, number):
-        return total + number
-
-    totals = tf.function(lambda xs: tf.scan(add, xs, initializer=0))
-    return totals(tf.constant(numbers)).numpy().tolist()
+    if function is talk:
+        words = {"0123": "every call", "0111": "first call", "1111": "before"}
+        word = words["".join(map(str, seen))]
+    elif inputs is SAME:
+        word = {1: "frozen", 3: "new"}[len(set(found))]
+    else:
+        right = [function(*each) for each in inputs]
+        frozen = [function(inputs[0][0], inputs[0][1])] * 3
+        word = {str(frozen): "frozen", str(right): "right"}[str(found)]
+    return word if graphs() == 1 else f"{word}, {graphs()} graphs"
 
 
 def before_both_updates(*script):

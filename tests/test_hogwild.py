@@ -9,59 +9,64 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
+from unittest import mock
 
 import hogwild_cnn
 import pytest
 import torch
-from collection import ENVIRONMENT, ROOT, SECONDS, run, run_in
+from collection import ENVIRONMENT, ROOT, run, run_in
+from torch import nn
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 HOGWILD = "advanced/hogwild_cnn.py"
+pytestmark = pytest.mark.timeout(180)  # processes may hang
 
 
-@pytest.mark.parametrize("processes", ["1", "2"])
-def test_the_model_learns_in_any_number_of_processes(processes):
+def images_and_labels(count):
+    """Images of noise, (count, 3, 20, 20), and their labels (count,).
+
+    The number of an image is in its corner.
+    """
+    torch.manual_seed(0)
+    images = torch.randint(256, (count, 3, 20, 20)).float()
+    images[:, 0, 0, 0] = torch.arange(count)
+    return images, torch.randint(10, (count,))
+
+
+def test_the_model_learns_in_two_processes():
     """It is the parent's model that is tested: it changed through shared memory."""
-    options = [] if processes == "2" else ["--processes", processes]
-    output = run(HOGWILD, *options).stdout
-    lines = re.findall(r"epoch +(\d+)  loss (\S+)  process (\d)", output)
-    ranks = range(1, int(processes) + 1)
-    assert sorted((int(epoch), int(rank)) for epoch, _, rank in lines) == [
-        (epoch, rank) for epoch in (1, 2, 3) for rank in ranks
-    ]
+    output = run(HOGWILD).stdout
+    lines = re.findall(r"epoch +(\d)  loss \S+  process (\d)", output)
+    assert sorted(lines) == [(epoch, rank) for epoch in "123" for rank in "12"]
     # Ten classes: chance gives 0.1. Runs with two processes differ: 0.98 to 0.99.
     (accuracy,) = re.findall(r"accuracy (\S+)", output)
     assert float(accuracy) > 0.8
 
 
-@pytest.fixture
-def _time_limit():
-    """Processes that hang are killed, which train_together() reports as an error."""
+def test_loss_and_accuracy_in_the_end_are_those_on_other_images(monkeypatch, capsys):
+    images, labels = images_and_labels(2000)
+    given = []
+    monkeypatch.setattr(hogwild_cnn, "draw_digits", lambda: (images, labels))
+    monkeypatch.setattr(hogwild_cnn, "train_together", lambda *args: given.extend(args))
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["hogwild_cnn.py"])
+    hogwild_cnn.main()
 
-    def kill():
-        for process in multiprocessing.active_children():
-            process.kill()
-
-    timer = threading.Timer(SECONDS, kill)
-    timer.start()
-    yield
-    timer.cancel()
-    kill()
-
-
-def images_and_labels():
-    """A few images of noise, (22, 3, 20, 20), and their labels (22,)."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (22, 3, 20, 20), generator=generator).float()
-    return images, torch.randint(10, (22,), generator=generator)
+    _, model, seen, _, _ = given
+    others = sorted(set(range(2000)) - set(seen[:, 0, 0, 0].int().tolist()))
+    assert len(others) == 400
+    logits = model(images[others]).detach()
+    loss = nn.functional.cross_entropy(logits, labels[others])
+    accuracy = (logits.argmax(1) == labels[others]).sum() / 400
+    printed = re.findall(r"(?:loss|accuracy) (\S+)", capsys.readouterr().out)
+    expected = [loss.item(), accuracy.item()]
+    assert [float(number) for number in printed] == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.usefixtures("_time_limit")
 def test_one_process_does_what_plain_training_does(capfd):
     """Bit for bit, and the gradients stay in the process that has computed them."""
-    images, labels = images_and_labels()
+    images, labels = images_and_labels(22)
     torch.manual_seed(0)
     model = hogwild_cnn.make_model()
     plain = copy.deepcopy(model)
@@ -83,65 +88,39 @@ def test_one_process_does_what_plain_training_does(capfd):
         assert ours.grad is None
 
 
-class Recorder(torch.nn.Module):
-    """A model that keeps the images that it is shown."""
+class Watched(nn.Module):
+    """A model that calls a function with the images, (N, 3, 20, 20), at each step."""
 
-    def __init__(self):
+    def __init__(self, function, *args):
         super().__init__()
-        self.linear = torch.nn.Linear(1200, 10)
-        self.shown = []
+        self.linear = nn.Linear(1200, 10)
+        self.function, self.args = function, args
 
     def forward(self, x):
-        self.shown.extend(x.flatten(1).tolist())
+        self.function(*self.args, x)
         return self.linear(x.flatten(1) / 255)
 
 
-def test_each_image_is_used_once_in_an_epoch_by_one_process():
-    images, labels = images_and_labels()
-    shown = []
+def test_each_image_is_used_once_in_an_epoch_after_all_have_started():
+    shown, barrier = [], mock.Mock()
+    barrier.wait.side_effect = lambda: shown.append("all have started")
+    model = Watched(lambda x: shown.extend(x[:, 0, 0, 0].tolist()))
     for rank in (0, 1):
-        model = Recorder()
-        hogwild_cnn.train(rank, 2, model, images, labels, 1, threading.Barrier(1))
-        assert len(model.shown) in (10, 12)  # batches of 4, 4, 4 and of 4, 4, 2
-        shown += model.shown
-    assert sorted(shown) == sorted(images.flatten(1).tolist())
+        hogwild_cnn.train(rank, 2, model, *images_and_labels(22), 1, barrier)
+    # The first process has batches of 4, 4 and 4, the second one of 4, 4 and 2.
+    assert shown.pop(13) == shown.pop(0) == "all have started"
+    assert sorted(shown) == list(range(22))
 
 
-class Meeting(torch.nn.Module):
-    """A model that makes each process wait, at each step, for the other one."""
-
-    def __init__(self, barrier):
-        super().__init__()
-        self.linear = torch.nn.Linear(1200, 10)
-        self.barrier = barrier
-
-    def forward(self, x):
-        self.barrier.wait()
-        return self.linear(x.flatten(1) / 255)
-
-
-@pytest.mark.usefixtures("_time_limit")
-def test_processes_train_at_the_same_time():
-    barrier = multiprocessing.get_context("spawn").Barrier(2, timeout=SECONDS)
-    model = Meeting(barrier).share_memory()
-    hogwild_cnn.train_together(2, model, *images_and_labels(), 1)
-
-
-class FailsInOne(torch.nn.Module):
-    """A model with which one process fails, while the other one would take an hour."""
-
-    def __init__(self, file, killed):
-        super().__init__()
-        self.file, self.killed = file, killed
-
-    def forward(self, x):
-        try:
-            os.close(os.open(self.file, os.O_CREAT | os.O_EXCL))
-        except FileExistsError:
-            if self.killed:
-                os.kill(os.getpid(), signal.SIGKILL)
-            raise ArithmeticError("no good") from None
-        time.sleep(3600)
+def fail_in_one(file, killed, x):
+    """Fail in one process, while the other one is still in its step."""
+    try:
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        if killed:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise ArithmeticError("no good") from None
+    time.sleep(360)
 
 
 @pytest.mark.parametrize(
@@ -151,18 +130,24 @@ class FailsInOne(torch.nn.Module):
         (True, ProcessExitedException, "signal SIGKILL"),
     ],
 )
-@pytest.mark.usefixtures("_time_limit")
 def test_a_process_that_fails_ends_the_others(killed, error, message, tmp_path):
-    model = FailsInOne(str(tmp_path / "the first one was here"), killed)
+    """It fails while the other one is in a step, as they train at the same time."""
+    model = Watched(fail_in_one, str(tmp_path / "the first one was here"), killed)
     with pytest.raises(error, match=message):
-        hogwild_cnn.train_together(2, model, *images_and_labels(), 1)
+        hogwild_cnn.train_together(2, model, *images_and_labels(22), 1)
     assert multiprocessing.active_children() == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
-@pytest.mark.parametrize("moment", ["drawing", "training"])
-@pytest.mark.parametrize("name, status", [("SIGTERM", 143), ("SIGINT", -2)])
-def test_a_signal_leaves_nothing_behind(name, status, moment, tmp_path):
+@pytest.mark.parametrize(
+    "moment, name, status",
+    [
+        ("drawing", "SIGTERM", 143),
+        ("training", "SIGTERM", 143),
+        ("training", "SIGINT", -signal.SIGINT),
+    ],
+)
+def test_a_signal_leaves_nothing_behind(moment, name, status, tmp_path):
     """SIGTERM comes to the script alone, Ctrl-C (SIGINT) to all of its processes."""
     process = subprocess.Popen(
         [sys.executable, "-W", "error", ROOT / HOGWILD, "--epochs", "1000"],
@@ -172,8 +157,6 @@ def test_a_signal_leaves_nothing_behind(name, status, moment, tmp_path):
         text=True,
         start_new_session=True,
     )
-    timer = threading.Timer(SECONDS, os.killpg, (process.pid, signal.SIGKILL))
-    timer.start()
     try:
         if moment == "training":
             assert process.stdout.readline().startswith("epoch")
@@ -183,10 +166,8 @@ def test_a_signal_leaves_nothing_behind(name, status, moment, tmp_path):
         to = os.kill if name == "SIGTERM" else os.killpg
         to(process.pid, getattr(signal, name))
         # Until all processes have ended, as each of them could write.
-        _, errors = process.communicate()
-        assert timer.is_alive(), "some of the processes were left"
+        _, errors = process.communicate(timeout=60)
     finally:
-        timer.cancel()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == status, errors
