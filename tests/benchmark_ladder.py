@@ -86,7 +86,7 @@ def products(x, w1, w2, h, y_pred):
         tf.matmul(y_pred, w2, transpose_b=True),
         tf.matmul(x, h, transpose_a=True),
     )
-    return [result[0, 0] for result in results]
+    return tf.add_n([result[0, 0] for result in results])
 {LOOP}
     products(*tensors)
 """
