@@ -5,7 +5,7 @@ On a page, a line "<!-- ... -->" above a block can say four things, with commas 
     needs cuda      the session below runs only where there is such a device
     python PATH     the block below is what this command prints
     measured        its numbers are those of one machine, and are not compared
-    within 5%       those with a decimal point differ that much between machines
+    within 5%       they differ that much between machines, but for the step of a line
     in any order    so do its lines
 
 An output may leave lines out: a line "..." stands for any number of them.
@@ -182,11 +182,12 @@ def same_line(shown, real, marks, first):
     within = [float(mark[7:-1]) / 100 for mark in marks if mark.startswith("within ")]
     words = NUMBER.split(real)
     numbers = zip(NUMBER.findall(shown), NUMBER.findall(real), words, words[1:])
-    for one, other, before, after in numbers:
-        whole = "." not in other and not after.startswith("%")
+    for place, (one, other, before, after) in enumerate(numbers):
+        # The first number of a line, if it is a whole one, is that of a step.
+        exact = "." not in other and not (within and (place or after[:1] == "%"))
         one, other = float(one), float(other)
         begin = first.setdefault(before.strip(), abs(other))
-        if whole or one * other <= 0:
+        if exact or one * other <= 0:
             good = one == other
         elif within:
             good = abs(one - other) <= within[0] * abs(other)

@@ -65,6 +65,8 @@ def test_output_shown_is_what_the_script_prints(command):
         ("bits 2.00\n", "bits 2.18\n", ("within 5%",), False),
         ("step 50\n", "step 51\n", ("within 5%",), False),
         ("by 50%\n", "by 51%\n", ("within 5%",), True),
+        ("SGD 1 50\n", "SGD 1 51\n", ("within 5%",), True),
+        ("SGD 1 50\n", "SGD 1 51\n", (), False),
     ],
 )
 def test_outputs_are_compared_as_pages_say(shown, real, marks, good):
