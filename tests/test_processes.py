@@ -145,7 +145,8 @@ import torch.distributed as dist
 def destroy_and_look(destroy=dist.destroy_process_group):
     group = weakref.ref(dist.group.WORLD)
     destroy()
-    print("the group is gone" if group() is None else "something keeps the group")
+    fate = "the group is gone" if group() is None else "something keeps the group"
+    print(fate + "\n", end="")  # in one go, so that two processes' lines do not mix
 
 dist.destroy_process_group = destroy_and_look
 variables = runpy.run_path(SCRIPT)
