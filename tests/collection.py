@@ -24,7 +24,6 @@ SCRIPTS = [
     for folder in FOLDERS
     for path in sorted((ROOT / folder).glob("*.py"))
 ]
-MISTAKES = [script for script in SCRIPTS if script.endswith("/common_mistakes.py")]
 DEVICES = ["cpu", "cuda", "mps", "xpu"]
 NUMPY = "tensor/two_layer_net_numpy.py"
 TENSOR = "tensor/two_layer_net_tensor.py"

@@ -1,8 +1,9 @@
 """The pages taken apart: code, commands and outputs, sessions, the ladder, links.
 
-On a page, a line "<!-- ... -->" above a block can say four things, with commas between:
+A line "<!-- ... -->" above a block can say these things, with commas between:
 
-    needs cuda      the session below runs only where there is such a device
+    needs cuda      the block is checked only where there is such a device, such a
+                    package (needs triton) or such a system (needs linux)
     python PATH     the block below is what this command prints
     measured        its numbers are those of one machine, and are not compared
     within 5%       they differ that much between machines, but for the step of a line
@@ -13,15 +14,25 @@ An output may leave lines out: a line "..." stands for any number of them.
 
 import ast
 import difflib
+import doctest
 import functools
+import importlib.util
+import io
 import math
 import re
+import sys
 import textwrap
 from dataclasses import dataclass
 
-from collection import FOLDERS, ROOT, SCRIPTS, run, source
+import torch
+from collection import DEVICES, FOLDERS, ROOT, SCRIPTS, run, source
 
-PAGES = ["README.md", *(f"{folder}/README.md" for folder in [*FOLDERS, "tests"])]
+PAGES = [
+    path.relative_to(ROOT).as_posix()
+    for folder in [".", *FOLDERS, "tests"]
+    for path in sorted((ROOT / folder).glob("*.md"))
+]
+MISTAKES = [page for page in PAGES if page.endswith("/common_mistakes.md")]
 FENCE = re.compile(
     r"^(?:<!-- (?P<marks>[^\n]+) -->\n)?```(?P<kind>\w+)\n(?P<body>.*?)^```$",
     re.MULTILINE | re.DOTALL,
@@ -248,33 +259,104 @@ def ladder():
     }
 
 
-# Sessions and links
+# Sessions
 
 
-def sessions():
-    """Return {(page, section, device that it needs or None): [session, ...]}.
+@dataclass
+class Section:
+    """A part of a page, with its blocks of >>> lines as (line number, block).
 
-    The sessions of a list go on from one another, so that each finds the variables of
-    those before it.
+    They go on from one another, so that each finds the variables of those before it.
     """
-    found = {}
-    for page in PAGES:
-        for section in re.split(r"^(?=## )", text(page), flags=re.MULTILINE):
-            title = section.splitlines()[0].strip("# ")
-            for match in FENCE.finditer(section):
-                if match["kind"] == "python" and match["body"].startswith(">>> "):
-                    needs = [mark[6:] for mark in split_marks(match) if "needs" in mark]
-                    key = page, title, *(needs or [None])
-                    found.setdefault(key, []).append(match["body"])
+
+    page: str
+    title: str
+    needs: tuple
+    line: int
+    text: str
+    sessions: list
+
+
+@functools.cache
+def sections(page):
+    """Return the sections of a page; of a page of mistakes, its lessons.
+
+    The sessions above the first heading, which import what all others use, come first
+    in every section. Sessions that need something make a section of their own.
+    """
+    depth = 3 if page in MISTAKES else 2
+    heading = re.compile(rf"^#{{2,{depth}}} (.+)\n", re.MULTILINE)
+    starts = [match.start() for match in heading.finditer(text(page))]
+    shared, found = [], []
+    for start, end in zip([0, *starts], [*starts, len(text(page))]):
+        part = text(page)[start:end]
+        line = text(page).count("\n", 0, start)
+        sessions = {(): []}
+        for match in FENCE.finditer(part):
+            if match["kind"] == "python" and match["body"].startswith(">>> "):
+                needs = needed(split_marks(match))
+                place = line + part.count("\n", 0, match.start("body"))
+                sessions.setdefault(needs, []).append((place, match["body"]))
+        if not start:
+            shared = sessions[()]
+        elif part.startswith("#" * depth + " "):
+            title = heading.match(part)[1]
+            for needs, own in sessions.items():
+                section = Section(page, title, needs, line, part, own and shared + own)
+                found.append(section)
     return found
 
 
-def anchors(page):
-    """Return the anchors that GitHub makes of the headings of a page."""
-    titles = re.findall(r"^#+ (.+)$", FENCE.sub("", text(page)), re.MULTILINE)
+def needed(marks):
+    return tuple(mark[6:] for mark in marks if mark.startswith("needs "))
+
+
+def missing(needs):
+    """Return those of the things needed that are not here."""
     return [
-        re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles
+        need
+        for need in needs
+        if not (
+            getattr(torch, need).is_available()
+            if need in DEVICES
+            else sys.platform == need or importlib.util.find_spec(need)
+        )
     ]
+
+
+def doctests(section):
+    """Return a section's sessions, taken apart by doctest into examples."""
+    parse = doctest.DocTestParser().get_doctest
+    return [
+        parse(body, {}, section.title, section.page, line)
+        for line, body in section.sessions
+    ]
+
+
+def failures(tests):
+    """Run what doctests() returned and return what doctest says of it, or ""."""
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    runner = doctest.DocTestRunner(verbose=False, optionflags=flags)
+    report = io.StringIO()
+    variables = {"__name__": "__main__"}
+    for test in tests:
+        test.globs = variables
+        runner.run(test, out=report.write, clear_globs=False)
+    return report.getvalue()
+
+
+# Links
+
+
+def anchor(title):
+    """Return the anchor that GitHub makes of a heading."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def anchors(page):
+    """Return the anchors of all headings of a page."""
+    titles = re.findall(r"^#+ (.+)$", FENCE.sub("", text(page)), re.MULTILINE)
+    return [anchor(title) for title in titles]
 
 
 def links(page):

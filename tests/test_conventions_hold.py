@@ -25,7 +25,7 @@ def test_name_hides_no_module(script):
 def test_names_are_unique():
     """Tests import programs by their names, wherever they are."""
     names = [Path(script).stem for script in SCRIPTS]
-    twice = {name for name in names if names.count(name) > 1} - {"common_mistakes"}
+    twice = {name for name in names if names.count(name) > 1}
     assert not twice, f"rename one of the scripts that are called {twice}"
 
 

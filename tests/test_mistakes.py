@@ -1,272 +1,156 @@
-"""Every mistake is one, is mended, is asserted, and is found by its symptom."""
+"""Every mistake is one, its fix is one, and a reader finds both by the symptom.
 
-import ast
-import functools
-import importlib
-import multiprocessing
+The sessions of the pages are run by conftest.py. Here the lines marked "# wrong" and
+"# right" are exchanged, in a session or in the script that a lesson shows: if that
+changes nothing of what is printed, the lesson teaches nothing.
+"""
+
+import random
 import re
-import sys
-import tempfile
+import subprocess
 
+import numpy as np
 import pages
 import pytest
-from collection import FOLDERS, MISTAKES, execute, run, source
+import torch
+from collection import FOLDERS, SECONDS, run_in, source
+from pages import FENCE, MISTAKES, Section
 
-FLAT = [script for script in MISTAKES if "__main__" not in source(script)]
-
-
-@functools.cache
-def functions(script):
-    """Return {name: its syntax tree} of the functions that ask a question."""
-    return {
-        node.name: node
-        for node in ast.parse(source(script)).body
-        if isinstance(node, ast.FunctionDef)
-        and (ast.get_docstring(node) or "").endswith("?")
-    }
+LESSONS = [lesson for page in MISTAKES for lesson in pages.sections(page)]
+IN_SESSIONS = [lesson for lesson in LESSONS if lesson.sessions and not lesson.needs]
+MARK = re.compile(r"  # (wrong|right)\b")
 
 
-ALL = [(script, name) for script in MISTAKES for name in functions(script)]
-each_mistake = pytest.mark.parametrize("script, name", ALL)
-each_script = pytest.mark.parametrize("script", MISTAKES)
+def title(value):
+    return value.title if isinstance(value, Section) else None
 
 
-def text_of(script, name):
-    node = functions(script)[name]
-    lines = source(script).splitlines()
-    return "\n".join(lines[i] for i in range(node.lineno - 1, node.end_lineno))
+def scripts(lesson):
+    """Return the scripts of which a lesson shows an excerpt."""
+    shown = (pages.code_shown(match["body"]) for match in FENCE.finditer(lesson.text))
+    return sorted({code[0] for code in shown if code})
 
 
-# These fork, or take seconds: the run of the whole script is enough.
-HERE = [
-    mistake
-    for mistake in ALL
-    if not re.search(r'subprocess|get_context\("fork"\)', text_of(*mistake))
-]
+IN_SCRIPTS = [(lesson, script) for lesson in LESSONS for script in scripts(lesson)]
 
 
-def assertions(script, name):
-    """Return the conditions that a function asserts, in their order."""
-    tree = functions(script)[name]
-    return [node.test for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+def partners(marks):
+    """Return {place: the place to exchange it with}, given the mark of each place.
 
-
-def names(tree):
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-
-
-FOLDER = tempfile.TemporaryDirectory()
-
-
-@functools.cache
-def imported(script):
-    """Return the script as a module whose functions return their variables.
-
-    It is a file, so that the processes that a function starts can import it, too.
+    The first line marked wrong is exchanged with the first marked right, and so on.
     """
-    module = ast.parse(source(script))
-    kinds = ast.Import, ast.ImportFrom, ast.ClassDef, ast.FunctionDef
-    module.body = [node for node in module.body if isinstance(node, kinds)]
-    for node in module.body:
-        if getattr(node, "name", None) in functions(script):
-            node.body.append(ast.parse("return locals()").body[0])
-    name = script.removesuffix(".py").replace("/", "_")
-    with open(f"{FOLDER.name}/{name}.py", "w", encoding="utf-8") as file:
-        file.write(ast.unparse(module))
-    sys.path.append(FOLDER.name)
-    return importlib.import_module(name)
+    wrong = [place for place, mark in marks.items() if mark == "wrong"]
+    right = [place for place, mark in marks.items() if mark == "right"]
+    assert len(wrong) == len(right) > 0, (
+        "mark the lines that make the mistake with '# wrong', and as many lines that "
+        f"mend it with '# right': here are {len(wrong)} and {len(right)}"
+    )
+    return dict(zip(wrong + right, right + wrong))
 
 
-@pytest.fixture
-def started_anew():
-    """Processes start as the scripts start them: without what is in memory here."""
-    before = multiprocessing.get_start_method(allow_none=True)
-    methods = multiprocessing.get_all_start_methods()
-    method = "forkserver" if "forkserver" in methods else "spawn"
-    multiprocessing.set_start_method(method, force=True)
-    yield
-    multiprocessing.set_start_method(before, force=True)
+def marks(lines):
+    found = {place: MARK.search(line) for place, line in enumerate(lines)}
+    return {place: match[1] for place, match in found.items() if match}
 
 
-def holds(condition, variables):
-    """Whether a condition is true; one that cannot be computed is not."""
-    code = compile(ast.Expression(condition), "condition", "eval")
-    try:
-        return bool(eval(code, variables))
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
-        return False
+@pytest.mark.parametrize("lesson", IN_SESSIONS, ids=title)
+def test_wrong_and_right_lines_of_a_session_differ(lesson):
+    tests = pages.doctests(lesson)
+    examples = [example for test in tests for example in test.examples]
+    sources = [example.source for example in examples]
+    for place, other in partners(marks(sources)).items():
+        examples[place].source = sources[other]
+    report = pages.failures(tests)
+    assert report, "with wrong and right exchanged, the session prints the same"
+    assert "NameError" not in report, (
+        "the right line uses a variable that is made after the wrong one: make it first"
+    )
 
 
-@pytest.mark.parametrize("script, name", HERE)
-@pytest.mark.usefixtures("started_anew")
-def test_wrong_is_wrong_and_right_is_right(script, name):
-    """What is asserted of the wrong way does not hold for the right one, or reverse."""
-    module = imported(script)
-    variables = vars(module) | getattr(module, name)()
-    swapped = variables | {
-        "wrong": variables["right"],
-        "right": variables["wrong"],
-    }
-    seen = set()
-    for condition in assertions(script, name):
-        ways = names(condition) & {"wrong", "right"}
-        if ways:
-            assert holds(condition, dict(variables)), ast.unparse(condition)
-            assert not holds(condition, dict(swapped)), ast.unparse(condition)
-        seen |= ways
-    assert seen == {"wrong", "right"}
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("lesson", IN_SESSIONS, ids=title)
+def test_session_prints_the_same_whatever_came_before(lesson, seed):
+    """Random numbers of which it shows any are seeded in the lesson."""
+    for generator in torch.manual_seed, random.seed, np.random.seed:  # noqa: NPY002
+        generator(seed)
+    assert not pages.failures(pages.doctests(lesson))
 
 
-def told(script):
-    """Return {name: what a run of the whole script prints about this mistake}."""
-    blocks = run(script).stdout.strip().split("\n\n")
-    return {block.partition("\n")[0]: block for block in blocks}
-
-
-@each_script
-def test_all_are_told_in_their_order(script):
-    assert list(told(script)) == list(functions(script))
-
-
-@each_mistake
-def test_question_both_ways_and_reason_are_told(script, name):
-    lines = told(script)[name].splitlines()
-    assert lines[1] == ast.get_docstring(functions(script)[name])
-    labels = [line.partition(":")[0] for line in lines[2:]]
-    assert [label for label in labels if label in ("wrong", "right", "why")] == [
-        "wrong",
-        "right",
-        "why",
+@pytest.mark.parametrize("lesson, script", IN_SCRIPTS, ids=title)
+def test_wrong_and_right_lines_of_a_script_differ(lesson, script, tmp_path):
+    shown = [
+        output
+        for output in pages.outputs()
+        if output.command[0] == script and output.shown in lesson.text
     ]
+    assert shown, f"{lesson.title}: show what {script} prints"
+    missing = pages.missing(pages.needed(mark for o in shown for mark in o.marks))
+    if missing:
+        pytest.skip(f"{script} needs {', '.join(missing)}: not here")
+    lines = source(script).splitlines()
+    exchanged = list(lines)
+    for place, other in partners(marks(lines)).items():
+        indent = len(lines[place]) - len(lines[place].lstrip())
+        exchanged[place] = " " * indent + lines[other].lstrip()
+    (tmp_path / "exchanged_lines.py").write_text("\n".join(exchanged), encoding="utf-8")
+    for output in shown:
+        command = tmp_path / "exchanged_lines.py", *output.command[1:]
+        try:
+            done = run_in(tmp_path, *command)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"exchanged, {script} ran for {SECONDS} seconds: let it end")
+        assert "NameError" not in done.stderr, done.stderr
+        same = pages.first_difference(output.shown, done.stdout, output.marks) is None
+        assert done.returncode or not same, "exchanged, the script prints the same"
 
 
-@each_mistake
-def test_function_is_in_the_order_wrong_right(script, name):
-    lines = [line.strip() for line in text_of(script, name).splitlines()]
-    (wrong,) = [k for k, line in enumerate(lines) if line.startswith("# Wrong: ")]
-    (right,) = [k for k, line in enumerate(lines) if line.startswith("# Right: ")]
-    asserted = [k for k, line in enumerate(lines) if line.startswith("assert ")]
-    assert any(wrong < k < right for k in asserted)
-    assert any(right < k for k in asserted)
+# Found by the symptom
 
 
-@pytest.mark.parametrize("script", FLAT)
-def test_function_can_be_copied_alone(script):
-    """Nothing is defined beside the mistakes."""
-    kinds = ast.FunctionDef, ast.ClassDef
-    tree = ast.parse(source(script))
-    defined = [node.name for node in tree.body if isinstance(node, kinds)]
-    assert defined == list(functions(script))
+def test_every_lesson_has_a_session_or_a_script():
+    for lesson in LESSONS:
+        assert ">>> " in lesson.text or scripts(lesson), (
+            f"{lesson.page}: {lesson.title!r} has no session and shows no script"
+        )
 
 
-@each_script
-def test_silent_ones_come_first(script):
-    """A question that quotes a message is about a mistake that PyTorch notices."""
-    quotes = ['"' in ast.get_docstring(f) for f in functions(script).values()]
-    assert quotes == sorted(quotes) and not quotes[0]
+@pytest.mark.parametrize("page", MISTAKES)
+def test_silent_mistakes_come_first(page):
+    """A heading in backticks is a message."""
+    loud = [lesson.title.startswith("`") for lesson in pages.sections(page)]
+    assert loud == sorted(loud) and not loud[0], f"{page}: a message, then a symptom"
+
+
+@pytest.mark.parametrize("page", MISTAKES)
+def test_heading_quotes_what_is_printed(page):
+    """Word for word, in the lesson below it."""
+    for lesson in pages.sections(page):
+        heading, _, below = lesson.text.partition("\n")
+        for quoted in re.findall("`` (.+?) ``|`([^`]+)`", heading):
+            words = " ".join("".join(quoted).split())
+            assert words in " ".join(below.split()), (
+                f"{page}: {words!r} stands in a heading, but not in the lesson below it"
+            )
+
+
+def test_headings_are_unique():
+    titles = [lesson.title.lower() for lesson in LESSONS if not lesson.needs]
+    assert sorted(set(titles)) == sorted(titles)
+
+
+def test_every_lesson_is_linked_from_troubleshooting_once():
+    text = pages.text("README.md")
+    start = text.index("\n## Troubleshooting\n")
+    table = text[start : text.index("\n## ", start + 1)]
+    targets = re.findall(r"\]\((\S+/common_mistakes\.md#\S+)\)", table)
+    lessons = {f"{each.page}#{pages.anchor(each.title)}" for each in LESSONS}
+    for lesson in lessons:
+        assert targets.count(lesson) == 1, (
+            f"README.md links {lesson} {targets.count(lesson)} times from "
+            "Troubleshooting: once is right"
+        )
+    assert set(targets) == lessons
 
 
 def test_every_folder_has_its_mistakes():
-    assert [script.split("/")[0] for script in MISTAKES] == FOLDERS
-    assert len(ALL) >= 45
-    assert len({name for _, name in ALL}) == len(ALL)
-    assert all(re.fullmatch("[a-z0-9]+(_[a-z0-9]+)+", name) for _, name in ALL)
-
-
-@each_script
-def test_list_names_them(script, capsys):
-    with pytest.raises(SystemExit) as exit:
-        execute(script, argv=["--list"])
-    assert not exit.value.code
-    assert capsys.readouterr().out.splitlines() == list(functions(script))
-
-
-@pytest.mark.parametrize("script", FLAT)
-def test_name_shows_one(script, capsys):
-    name = list(functions(script))[1]
-    with pytest.raises(SystemExit) as exit:
-        execute(script, argv=[name])
-    assert not exit.value.code
-    assert capsys.readouterr().out.strip() == told(script)[name]
-
-
-@each_script
-def test_unknown_name_is_told_which_there_are(script, capsys):
-    with pytest.raises(SystemExit) as exit:
-        execute(script, argv=["no_mistake"])
-    assert exit.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert all(name in line for name in ["no_mistake", *functions(script)])
-
-
-@pytest.mark.parametrize("optimize", [1, 2])
-@pytest.mark.parametrize("script", [*MISTAKES, "advanced/static_and_dynamic.py"])
-def test_without_assertions_it_says_so(script, optimize, capsys, monkeypatch):
-    """python -O leaves the assertions out, and every lesson would seem to hold.
-
-    With -OO there are no docstrings either.
-    """
-    monkeypatch.setattr(sys, "argv", [script])
-    code = compile(source(script), script, "exec", optimize=optimize)
-    with pytest.raises(SystemExit) as exit:
-        exec(code, {"__name__": "__main__", "__doc__": None})  # noqa: S102
-    assert exit.value.code == 2
-    *_, line = capsys.readouterr().err.splitlines()
-    assert "without -O" in line
-
-
-@each_script
-@pytest.mark.usefixtures("started_anew")
-def test_runs_twice_in_one_notebook(script, capsys):
-    """%run puts a function without a docstring among the variables of a script."""
-    (here, *_) = [
-        name
-        for other, name in HERE
-        if other == script
-        and not re.search("num_workers|start_", text_of(script, name))
-    ]
-    first = source(script).index("import argparse")
-    text = source(script)[first:]
-    for _ in (1, 2):
-        with pytest.raises(SystemExit) as exit:
-            execute(script, (text, f"__nonzero__ = lambda: True\n{text}"), argv=[here])
-        assert not exit.value.code
-        assert "right: " in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("script", FLAT)
-def test_outdated_lessons_are_named_one_a_line(script, capsys):
-    """With every assertion turned round, every lesson is out of date."""
-    tree = ast.parse(source(script))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assert):
-            node.test = ast.UnaryOp(ast.Not(), node.test)
-    turned = source(script), ast.unparse(ast.fix_missing_locations(tree))
-    with pytest.raises(SystemExit) as exit:
-        execute(script, turned, argv=[])
-    assert [line.partition(":")[0] for line in exit.value.code.splitlines()] == list(
-        functions(script)
-    )
-    assert all("out of date" in line for line in exit.value.code.splitlines())
-    assert len(told(script)) == capsys.readouterr().out.count("\n\n")
-
-
-ROW = re.compile(r"^\| (.+) \| (.+) \| `(\S+) (\w+)` \|$", re.MULTILINE)
-FOUND = list(ROW.finditer(pages.text("README.md")))
-TABLE = {match.groups()[2:]: match[1] for match in FOUND}
-
-
-def test_every_mistake_is_found_by_a_symptom():
-    rows = [match.groups()[2:] for match in FOUND]
-    assert sorted(rows) == sorted(ALL)
-
-
-@each_mistake
-def test_message_in_the_table_is_the_real_one(script, name):
-    """If the question quotes a message, what the symptom quotes of it is asserted."""
-    if '"' in ast.get_docstring(functions(script)[name]) and "`" in TABLE[script, name]:
-        quoted = re.findall("`` ?(.+?) ?``|`(.+?)`", TABLE[script, name])
-        asserted = map(ast.walk, assertions(script, name))
-        texts = [getattr(node, "value", None) for tree in asserted for node in tree]
-        texts = [text for text in texts if isinstance(text, str)]
-        assert any("".join(message) in text for message in quoted for text in texts)
+    assert {page.partition("/")[0] for page in MISTAKES} == set(FOLDERS)
