@@ -1,13 +1,15 @@
 """Python in a graph does what advanced/README.md says, in every cell of its tables."""
 
 import random
+import subprocess
+import sys
 
 import apart
 import pages
 import pytest
 import static_and_dynamic as script
 import torch
-from collection import TENSORFLOW, skip_if_missing
+from collection import ROOT, SECONDS, TENSORFLOW, skip_if_missing
 from python_in_graphs import QUESTIONS, WAYS, answer
 
 PAGE = "advanced/README.md"
@@ -77,3 +79,15 @@ def test_torch_compile_is_right_and_torch_export_may_freeze_or_refuse(
         random.seed(0)
         exported = script.exported(network(), INPUTS[0])
         assert script.uses(exported, INPUTS) == uses_exported
+
+
+@pytest.mark.parametrize("option", ["-O", "-OO"])
+def test_without_assertions_it_says_so(option):
+    """Python leaves them out, and everything would seem to hold."""
+    path = ROOT / "advanced/static_and_dynamic.py"
+    command = [sys.executable, option, path]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+    assert done.returncode == 2
+    assert "without -O" in done.stderr.splitlines()[-1]
