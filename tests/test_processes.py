@@ -28,7 +28,7 @@ from torch import nn
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from torch.distributed.fsdp import FSDPModule
 
-PAGE = "advanced/README.md"
+PAGE = "advanced/distributed.md"
 FSDP = "advanced/char_mlp_fsdp.py"
 CHECKPOINT = "advanced/sharded_checkpoint.py"
 # Rounding in float32 makes less than 1e-4 in 100 steps of gradient descent. Adam makes
