@@ -18,13 +18,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def ladder():
-    """Return the scripts in the tables of the ladder in README.md.
+    """Return the scripts of families A and B in the tables of the ladder in README.md.
 
     Without those that need TensorFlow, a compiler, or several processes.
     """
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| \[(\S+\.py)\]", page, re.MULTILINE)
-    return [row for row in rows if not re.search("tf_|compile|ddp", row)]
+    return [row for row in rows if not re.search("tf_|compile|ddp|attention", row)]
 
 
 def losses_of(script):

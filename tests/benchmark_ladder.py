@@ -139,10 +139,15 @@ DRAWN = [
 ]
 
 
+def two_layer_nets():
+    """Return the rungs whose step has the five products that all are compared with."""
+    return [script for script in pages.ladder() if "attention" not in script]
+
+
 def sources():
     """Return {name: source} of all that can be measured here, products first."""
     texts = dict(PRODUCTS)
-    for script in pages.ladder():
+    for script in two_layer_nets():
         texts[script] = source(script)
         if script == NUMPY:
             double = source(script).replace("float32", "float64")
