@@ -2,7 +2,7 @@
 
 The input is a sequence of random numbers. The target at each step is the number one
 step back minus the number three steps back. A network that sees one step at a time can
-only answer 0, at a loss of 2; attention finds both numbers, and the loss nearly vanishes.
+only answer 0, at a loss of 2; attention finds both, and the loss nearly vanishes.
 """
 
 import argparse

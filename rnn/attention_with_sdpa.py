@@ -1,7 +1,7 @@
 """Train causal self-attention with two heads, by scaled_dot_product_attention.
 
-One call takes the place of products, mask and softmax. It need not keep the attention of
-all pairs of steps in memory, and does not return it. The losses are those of
+One call takes the place of products, mask and softmax. It need not keep the attention
+of all pairs of steps in memory, and does not return it. The losses are those of
 attention_by_hand.py.
 """
 

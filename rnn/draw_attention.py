@@ -15,8 +15,8 @@ SCRIPT = Path(__file__).with_name("attention_by_hand.py")
 def trained_attention():
     """Train, and return the attention of the last step of training, (heads, T, T).
 
-    It is averaged over the samples, which hardly differ: to find a step by its position,
-    a head need not know the numbers.
+    It is averaged over the samples, which hardly differ: to find a step by its
+    position, a head need not know the numbers.
     """
     with mock.patch("sys.argv", [str(SCRIPT)]):
         variables = runpy.run_path(str(SCRIPT))
@@ -45,8 +45,8 @@ def main():
 
     attention = trained_attention()
     for head, rows in enumerate(attention, start=1):
-        # The k-th diagonal below the main one holds what is k steps back. The first three
-        # steps have no target, so they have not learned where to look.
+        # The k-th diagonal below the main one holds what is k steps back. The first
+        # three steps have no target, so they have not learned where to look.
         shares = [rows[3:].diagonal(3 - back).mean() for back in (1, 2, 3)]
         print(f"head {head}", end="")
         for back, share in enumerate(shares, start=1):

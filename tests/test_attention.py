@@ -37,8 +37,6 @@ def test_float32_and_float64_tell_the_same_story(script):
 
 def by_loops(steps):
     """Train in float64, position by position and head by head; return the losses."""
-    import numpy as np
-
     randn = np.random.default_rng(0).standard_normal
 
     def drawn(*shape):
