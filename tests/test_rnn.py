@@ -188,7 +188,8 @@ def test_what_is_no_model_is_refused(name, folder):
 
 
 def test_a_missing_model_is_not_called_foreign(folder):
-    assert_refused(generate(folder / "missing"), f"there is no file {folder / 'missing'}")
+    path = folder / "missing"
+    assert_refused(generate(path), f"there is no file {path}")
 
 
 def test_a_model_is_not_called_foreign_when_there_is_no_such_device(folder):
