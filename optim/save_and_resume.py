@@ -167,6 +167,8 @@ def main(argv=None):
     parser.add_argument("--checkpoint", metavar="FILE", help="resume from here")
     parser.add_argument("--every", type=int, default=50, help="steps between saves")
     args = parser.parse_args(argv)
+    if args.every < 1:
+        parser.error("argument --every: must be at least 1")
 
     training = Training(args.device)
     try:

@@ -96,6 +96,8 @@ def main():
     # Only the loading is tried: what fails afterwards is no fault of the file.
     try:
         model, vocabulary = load(args.model)
+    except FileNotFoundError:
+        parser.error(f"there is no file {args.model}")
     except Exception as error:  # noqa: BLE001, as a foreign file can raise anything
         parser.error(
             f"{args.model} is not a model that char_rnn.py has saved, "

@@ -350,7 +350,8 @@ def failures(tests):
 
 def anchor(title):
     """Return the anchor that GitHub makes of a heading."""
-    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+    title = re.sub("`` (.+?) ``", r"\1", title.lower())  # code that has a backtick
+    return re.sub(r"[^\w\- ]", "", title).replace(" ", "-")
 
 
 def anchors(page):

@@ -71,7 +71,7 @@ def test_wrong_and_right_lines_of_a_session_differ(lesson):
 @pytest.mark.parametrize("lesson", IN_SESSIONS, ids=title)
 def test_session_prints_the_same_whatever_came_before(lesson, seed):
     """Random numbers of which it shows any are seeded in the lesson."""
-    for generator in torch.manual_seed, random.seed, np.random.seed:  # noqa: NPY002
+    for generator in torch.manual_seed, random.seed, np.random.seed:
         generator(seed)
     assert not pages.failures(pages.doctests(lesson))
 

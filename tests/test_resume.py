@@ -141,6 +141,12 @@ def test_a_place_where_no_file_can_be_is_refused_at_once(tmp_path, capsys):
     assert refused(file, capsys).startswith(f"cannot write {file}: ")
 
 
+def test_saves_zero_steps_apart_are_refused(file, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        train(file, "--every", "0")
+    assert "argument --every: must be at least 1" in capsys.readouterr().err
+
+
 def changed(data, value, *path):
     """Return a checkpoint with another value in one place, as bytes."""
     checkpoint = part = torch.load(io.BytesIO(data))

@@ -179,12 +179,17 @@ def test_what_is_no_text_is_refused(name, folder):
     assert_refused(train(folder, "--text", folder / name), "--text", folder / name)
 
 
-FOREIGN = ["missing", "words.txt", "gru.pt", "nan.pt", "no bias.pt", "zeros.pt"]
+FOREIGN = ["words.txt", "gru.pt", "nan.pt", "no bias.pt", "zeros.pt"]
 
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_what_is_no_model_is_refused(name, folder):
     assert_refused(generate(folder / name), folder / name, "char_rnn.py")
+
+
+def test_a_missing_model_is_not_called_foreign(folder):
+    path = folder / "missing"
+    assert_refused(generate(path), f"there is no file {path}")
 
 
 def test_a_model_is_not_called_foreign_when_there_is_no_such_device(folder):
