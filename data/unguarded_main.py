@@ -30,7 +30,7 @@ def run(program):
             [sys.executable, file],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
     # Of two long tracebacks, this is the sentence to search for.
