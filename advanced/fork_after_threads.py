@@ -1,8 +1,8 @@
 """Hang in a forked process, because its parent's threads are missing there.
 
-A large matrix product starts threads that serve later products as well. A forked process
-is a copy of its parent without these threads, and waits for them forever. This happens
-on Linux only: elsewhere, fork is not used.
+A large matrix product starts threads that serve later products as well. A forked
+process is a copy of its parent without these threads, and waits for them forever. It
+happens on Linux only: elsewhere, fork is not the way to start a process.
 """
 
 import argparse
