@@ -13,16 +13,20 @@ import warnings
 import torch
 
 
-def multiply():
+def multiply(started):
     """Multiply two matrices that are large enough for several threads."""
+    started.set()
     torch.ones(500, 500) @ torch.ones(500, 500)
 
 
-def end_of(process, seconds):
-    """Start a process that multiplies, and say how it ends."""
+def end_of_process(context):
+    """Let a new process multiply, and say how it ends."""
+    started = context.Event()
+    process = context.Process(target=multiply, args=(started,))
     with warnings.catch_warnings(action="ignore"):  # Python 3.12 and later expect it
         process.start()
-    process.join(seconds)
+    started.wait(120)
+    process.join(5)
     if process.exitcode is not None:
         return f"exit status {process.exitcode}"
 
@@ -32,20 +36,19 @@ def end_of(process, seconds):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.parse_args()
+    argparse.ArgumentParser(description=__doc__).parse_args()
     if sys.platform != "linux":
         print("This can only be tried on Linux.")
         return
 
     torch.set_num_threads(2)
-    multiply()
+    torch.ones(500, 500) @ torch.ones(500, 500)
 
     context = multiprocessing.get_context("fork")  # wrong: the copy has one thread
-    print("first process:", end_of(context.Process(target=multiply), seconds=5))
+    print("first process:", end_of_process(context))
 
     context = multiprocessing.get_context("spawn")  # right: a new Python
-    print("second process:", end_of(context.Process(target=multiply), seconds=120))
+    print("second process:", end_of_process(context))
 
 
 if __name__ == "__main__":

@@ -22,8 +22,7 @@ def end_of(program):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.parse_args()
+    argparse.ArgumentParser(description=__doc__).parse_args()
     if not (find_spec("tensorflow") and find_spec("triton")):
         print("This can only be tried where both TensorFlow and Triton are installed.")
         return
