@@ -325,7 +325,7 @@ def test_a_crash_costs_no_checkpoint(victim, name, calls, good, tmp_path, togeth
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("file", "cannot resume from {}: FileExistsError: "),
+        ("file", "cannot resume from {}: a file, not a folder"),
         ("no/folder", "cannot resume from {}: FileNotFoundError: "),
         ("foreign", "cannot resume from {}: UnpicklingError: "),
         ("other", "cannot resume from {}: ValueError: Size mismatch "),
