@@ -11,9 +11,10 @@ import multiprocessing
 settings = {"learning_rate": 0.1}
 
 
-def train(settings=settings):
-    """Stand for a training in a process: print the learning rate."""
-    print("learning rate", settings["learning_rate"])
+def train(given=None):
+    """Print the learning rate of the settings given, or else of the global variable."""
+    used = given or settings
+    print("learning rate", used["learning_rate"])
 
 
 def main():
@@ -21,7 +22,7 @@ def main():
     settings["learning_rate"] = 0.5  # for example from the command line
     context = multiprocessing.get_context("spawn")
 
-    process = context.Process(target=train)  # wrong: has the settings of the import
+    process = context.Process(target=train)  # wrong: the global variable
     process.start()
     process.join(60)
 
