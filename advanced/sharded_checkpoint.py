@@ -66,6 +66,8 @@ def load(folder, model, optimizer):
     Raises CheckpointError if a file is damaged, or belongs to another network. Reading
     can also run code that is hidden in a checkpoint: load only your own.
     """
+    if folder.is_file():
+        raise CheckpointError(f"cannot resume from {folder}: a file, not a folder")
     try:
         folder.mkdir(exist_ok=True)
         # A checkpoint is complete when it has the file that is written last.
