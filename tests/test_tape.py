@@ -58,20 +58,21 @@ def loss_of(operation, x, Array):
 
 
 def assert_finite_differences_agree(operation, Array):
-    """All losses are of second degree or less, so only rounding sets them apart.
+    """The loss is a number of a few units, and so are its derivatives.
 
-    It is some 1e-15 of the loss, a number of a few units, over a step of 1e-3.
+    Rounding, 1e-15 or so, is divided by the step of 1e-5; the curve that the difference
+    takes for straight adds the square of the step.
     """
     x = Array(numbers(3, 3), requires_grad=True)
     loss_of(operation, x, Array).backward()
     expected = np.empty((3, 3))
     for place in np.ndindex(3, 3):
         step = np.zeros((3, 3))
-        step[place] = 1e-3
+        step[place] = 1e-5
         ahead = loss_of(operation, Array(x.data + step), Array).data.item()
         behind = loss_of(operation, Array(x.data - step), Array).data.item()
-        expected[place] = (ahead - behind) / 2e-3
-    np.testing.assert_allclose(x.grad, expected, rtol=0, atol=1e-10)
+        expected[place] = (ahead - behind) / 2e-5
+    np.testing.assert_allclose(x.grad, expected, rtol=0, atol=1e-8)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
