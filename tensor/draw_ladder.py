@@ -15,16 +15,18 @@ from pathlib import Path
 from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[1]
+OTHERS = "tf_|compile|ddp|attention|accumulation|checkpointed|kernel|cpp|triton"
 
 
 def ladder():
     """Return the scripts of families A and B in the tables of the ladder in README.md.
 
-    Without those that need TensorFlow, a compiler, or several processes.
+    Without those that need TensorFlow, a compiler, or several processes, and those that
+    compute what autograd does in other pieces or by another kernel.
     """
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| \[(\S+\.py)\]", page, re.MULTILINE)
-    return [row for row in rows if not re.search("tf_|compile|ddp|attention", row)]
+    return [row for row in rows if not re.search(OTHERS, row)]
 
 
 def losses_of(script):
@@ -55,7 +57,9 @@ def draw(curves):
     family_a = [script for script, curve in curves.items() if curve[1] > 1e6]
     for script, curve in curves.items():
         # Wide lines first: the edges of those below remain visible.
-        width = 11 - 2 * family_a.index(script) if script in family_a else 1.5
+        width = 1.5
+        if script in family_a:
+            width = 2 * (len(family_a) - family_a.index(script))
         label = Path(script).stem.removeprefix("two_layer_net_")
         axes.plot(*zip(*curve.items()), linewidth=width, label=label)
     figure.legend(loc="outside right upper")
