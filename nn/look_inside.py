@@ -34,19 +34,19 @@ def looking_inside(model):
         measured[name].setdefault(quantity, []).append(value)
 
     def look_forward(name, layer, inputs, output):
-        """A forward hook. It returns nothing: else that would replace the output."""
+        """A forward hook. What it returns, if not None, would replace the output."""
         activations = output.detach()
         keep(name, "mean square", activations.square().mean())
         if isinstance(layer, nn.ReLU):
             dead = (activations == 0).all(dim=0)  # (H,)
             keep(name, "dead units", dead.sum())
 
-        # Without autograd, as in an evaluation, no gradient will come.
+        # Under no_grad(), as in an evaluation, there is no backward pass.
         if output.requires_grad:
             output.register_hook(partial(look_back, name))
 
     def look_back(name, gradient):
-        """A hook of a tensor, called with the gradient of the loss with respect to it."""
+        """A hook of a tensor, called with the gradient with respect to it."""
         keep(name, "gradient norm", gradient.norm())
 
     handles = []
@@ -93,9 +93,9 @@ def make_model(bias):
 
 
 def train(model, x, y, learning_rate, steps=STEPS):
-    """Train as everywhere on the ladder, without a word about hooks.
+    """Train as on the rest of the ladder, and return the loss of each step.
 
-    Returns the loss of each step.
+    This function knows nothing of hooks.
     """
     losses = []
     for _ in range(steps):
@@ -136,7 +136,7 @@ def draw(found):
                 values = [float(value) for value in quantities[quantity]]
                 axes.plot(range(1, len(values) + 1), values, label=name)
         panels[-1, column].set_xlabel("step")
-    panels[0, 0].legend()
+    panels[0, -1].legend()
     return figure
 
 
