@@ -110,7 +110,7 @@ def compare_seeds():
 def compare_sums():
     """Yield the same for a long sum, compared with that of one thread in float32."""
     numbers = np.random.default_rng(0).standard_normal(1_000_000, np.float32)
-    squares = torch.from_numpy(numbers).square()
+    squares = torch.tensor(numbers).square()
     reference = squares.sum()
     yield "computed again", BITS, difference(reference, squares.sum())
 
@@ -128,7 +128,7 @@ def compare_sums():
 def compare_gradients():
     """Yield the same for gradients, compared with that of one thread in float32."""
     arrays = make_arrays()
-    x, y, w1, w2 = network = [torch.from_numpy(array) for array in arrays]
+    x, y, w1, w2 = network = [torch.tensor(array) for array in arrays]
     reference = gradient(*network)
     yield "computed again", BITS, difference(reference, gradient(*network))
 
@@ -161,7 +161,7 @@ def compare_gradients():
 
 def compare_processes():
     """Yield the same for another process, and for the workers of a DataLoader."""
-    network = [torch.from_numpy(array) for array in make_arrays()]
+    network = [torch.tensor(array) for array in make_arrays()]
     context = process_context()
     with ProcessPoolExecutor(
         1, context, initializer=torch.set_num_threads, initargs=[1]
@@ -184,7 +184,7 @@ def compare_compiled(backend="inductor"):
     # Before PyTorch 2.15, the compiler uses a part of PyTorch that PyTorch deprecates.
     warnings.filterwarnings("ignore", r"`torch\.jit\.", DeprecationWarning)
 
-    network = [torch.from_numpy(array) for array in make_arrays()]
+    network = [torch.tensor(array) for array in make_arrays()]
     compiled = torch.compile(gradient, backend=backend)
     found = difference(gradient(*network), compiled(*network))
     yield "torch.compile", ROUNDING, found
@@ -192,7 +192,7 @@ def compare_compiled(backend="inductor"):
 
 def compare_devices(device):
     """Yield the same for another device than the CPU."""
-    network = [torch.from_numpy(array) for array in make_arrays()]
+    network = [torch.tensor(array) for array in make_arrays()]
     moved = [tensor.to(device) for tensor in network]
     on_device = gradient(*moved)
     yield f"on {device}", ROUNDING, difference(gradient(*network), on_device)
