@@ -164,7 +164,7 @@ def test_what_is_measured_keeps_no_graph_alive():
     ],
 )
 def test_sizes_that_the_page_derives(initialize_, mean_squares, factors):
-    """On average over networks, as from one to the next the outputs vary by a fifth.
+    """On average over networks, as from one to the next the outputs vary by a sixth.
 
     The gradients are some percent larger: the errors contain the outputs, which are
     not independent of the second layer's weights.
