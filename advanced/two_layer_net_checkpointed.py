@@ -97,7 +97,7 @@ def seconds(predict):
 
 # In turn, so that a busy moment of the machine hits both alike.
 times = {plain: [], checkpointed: []}
-for _ in range(100):
+for _ in range(30):
     for predict in (plain, checkpointed):
         times[predict].append(seconds(predict))
 
