@@ -133,6 +133,7 @@ def allocated(way, x, y):
     """Take a step and return how much more CUDA's allocator had given out after it.
 
     It rounds each tensor up to a multiple of 512 bytes. The loss is among the saved.
+    counted() comes first: the first products also allocate what cuBLAS keeps for itself.
     """
     start = torch.cuda.memory_allocated()
     model, optimizer = make(way, x.device)
