@@ -49,7 +49,7 @@ class Memory:
 
 
 def predicted(way):
-    """Return what the shapes tell about the memory of a way."""
+    """Return the memory that a way takes, as far as the shapes tell."""
     parameters = D_in * H + H * D_out
     size = way.dtype.itemsize  # 4 bytes for a float32, 2 for a bfloat16
     memory = Memory(weights=parameters * size)
@@ -65,7 +65,8 @@ def predicted(way):
         memory.optimizer = 2 * parameters * size + 2 * 4
 
     # Autograd saves the output of the ReLU, (N, H), for the second layer and for the
-    # ReLU itself; and the error, (N, D_out), for its square.
+    # ReLU itself; and the error, (N, D_out), for its square. Of a network that is
+    # checkpointed, only the input x is kept, which is there anyway.
     memory.saved = N * H * size + N * D_out * size
     if way.checkpointed:
         memory.saved = N * D_out * size
@@ -79,12 +80,14 @@ def make(way, device):
         nn.ReLU(),
         nn.Linear(H, D_out, bias=False),
     ).to(device, way.dtype)
-    optimizer = way.optimizer and way.optimizer(model.parameters(), lr=1e-6)
+    optimizer = None
+    if way.optimizer is not None:
+        optimizer = way.optimizer(model.parameters(), lr=1e-6)
     return model, optimizer
 
 
 def forward(way, model, x, y):
-    """Return the sum of the squared errors, and keep what way says."""
+    """Return the loss, the sum of the squared errors."""
     with torch.set_grad_enabled(way.optimizer is not None):
         if way.checkpointed:
             y_pred = checkpoint(model, x, use_reentrant=False)  # (N, D_out)
@@ -103,7 +106,7 @@ def bytes_of(tensors):
 
 
 def counted(way, x, y):
-    """Take a step and return the memory of all tensors that were met."""
+    """Take a step and return the memory of the tensors that it leaves or saves."""
     model, optimizer = make(way, x.device)
     weights = list(model.parameters())
     memory = Memory(weights=bytes_of(weights))
@@ -124,16 +127,18 @@ def counted(way, x, y):
         loss.backward()
         optimizer.step()
         memory.gradients = bytes_of(w.grad for w in weights)
-        state = [optimizer.state[w].values() for w in weights]
-        memory.optimizer = bytes_of(tensor for values in state for tensor in values)
+        state = []
+        for w in weights:
+            state += optimizer.state[w].values()
+        memory.optimizer = bytes_of(state)
     return memory
 
 
 def allocated(way, x, y):
-    """Take a step and return how much more CUDA's allocator had given out after it.
+    """Take a step and return how much CUDA's allocator gives out for each purpose.
 
     It rounds each tensor up to a multiple of 512 bytes. The loss is among the saved.
-    counted() comes first: the first products also allocate what cuBLAS keeps for itself.
+    Call counted() first: the first products also allocate what cuBLAS keeps for itself.
     """
     start = torch.cuda.memory_allocated()
     model, optimizer = make(way, x.device)

@@ -101,7 +101,7 @@ def test_predicted_counted_and_living_are_the_same(way):
         ("there = [x, y, *weights]", "there = [y, *weights]"),
         # Adam's counters of steps are left out.
         ("2 * parameters * size + 2 * 4", "2 * parameters * size"),
-        ("for tensor in values)", "for tensor in values if tensor.dim())"),
+        ("bytes_of(state)", "bytes_of(each for each in state if each.dim())"),
         # Checkpointing saves nothing, or is taken to save everything.
         ("        if way.checkpointed:", "        if False:"),
         ("memory.saved = N * D_out * size\n", "memory.saved = 0\n"),
