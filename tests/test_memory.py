@@ -159,7 +159,8 @@ def test_what_is_printed_is_what_was_found():
 )
 def test_checkpointing_changes_no_bit_of_the_losses(threads, steps, dtype):
     how = {"threads": threads, "steps": steps, "dtype": dtype}
-    assert torch.equal(curve(CHECKPOINTED, **how), curve(AUTOGRAD, **how))
+    found = curve(CHECKPOINTED, ("range(30)", "range(1)"), **how)  # measures less
+    assert torch.equal(found, curve(AUTOGRAD, **how))
 
 
 def kept(variables):
