@@ -2,7 +2,7 @@
 
 The model is a decoder-only Transformer, by default GPT-2 small. Weights, gradients and
 Adam take 16 bytes per parameter, in bfloat16 as in float32. What autograd saves grows
-with the batch: compare it with what is left of it if each block is checkpointed.
+with the batch: compare it with what remains if each block is checkpointed.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
 The backward pass needs what the layers computed in the forward pass, their activations.
 checkpoint() does not keep them: backward() computes them once more. The losses are, bit
-for bit, those of the autograd script. At the end, compare the bytes that the graph of
-one forward pass keeps, and the time of a step: memory is saved, and paid for with time.
+for bit, those of the autograd script. At the end, compare how many bytes the graph of a
+forward pass keeps, and how long a step takes: checkpointing saves memory, not time.
 """
 
 import argparse
