@@ -39,6 +39,7 @@ DYNAMIC = "advanced/dynamic_net.py"
 TENSORFLOW = "advanced/tf_two_layer_net.py"
 TF_FUNCTION = "advanced/tf_two_layer_net_function.py"
 COMPILE = "advanced/two_layer_net_compile.py"
+CHECKPOINTED = "advanced/two_layer_net_checkpointed.py"
 
 SECONDS = 300
 ENVIRONMENT = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")

@@ -6,9 +6,17 @@ import re
 import numpy as np
 import pytest
 import torch
-from collection import EVERY_STEP, IN_FLOAT64, NUMPY, curve, execute, outcome, source
+from collection import (
+    ACCUMULATION,
+    EVERY_STEP,
+    IN_FLOAT64,
+    NUMPY,
+    curve,
+    execute,
+    outcome,
+    source,
+)
 
-ACCUMULATION = "optim/gradient_accumulation.py"
 RIGHT = ["loss", "32s", "16s", "7s"]
 WRONG = "means of 7s"
 IN_DOUBLE = tuple(edit for edit in IN_FLOAT64 if edit[0] in source(ACCUMULATION))

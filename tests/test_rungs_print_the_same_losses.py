@@ -15,6 +15,7 @@ import torch
 from collection import (
     ACCUMULATION,
     AUTOGRAD,
+    CHECKPOINTED,
     COMPILE,
     CUSTOM_FUNCTION,
     DDP,
@@ -170,6 +171,8 @@ MISTAKES = [
     (AUTOGRAD, ".square().sum()", ".square().mean()"),
     (CUSTOM_FUNCTION, "* (output > 0)", ""),
     (CUSTOM_FUNCTION, "output > 0", "output < 0"),
+    (CHECKPOINTED, "w2.grad = None", "pass"),
+    (CHECKPOINTED, "w1 -= learning_rate * w1.grad", "w1 -= learning_rate * w1"),
     (ACCUMULATION, "w1.grad = None", "pass"),
     (ACCUMULATION, "squares.sum()", "squares.mean()"),
     (SEQUENTIAL, "model.zero_grad()", "pass"),

@@ -9,9 +9,7 @@ import functools
 import numpy as np
 import pytest
 import torch
-from collection import NUMPY, curve, execute
-
-TAPE = "autograd/two_layer_net_tape.py"
+from collection import NUMPY, TAPE, curve, execute
 
 
 @functools.cache
