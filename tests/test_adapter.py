@@ -101,7 +101,7 @@ def test_update_of_a_weight_has_the_rank(base, data):
 
 
 def test_adapter_and_its_gradients_are_those_of_numpy():
-    """With W + alpha / r * B A written out, and its gradient taken by the chain rule."""
+    """With W + alpha / r * B A written out, and its gradient by the chain rule."""
     rng = np.random.default_rng(0)
     x, grad = rng.standard_normal((8, 5)), rng.standard_normal((8, 4))
     W, bias = rng.standard_normal((4, 5)), rng.standard_normal(4)
