@@ -101,6 +101,15 @@ def test_from_scratch_is_a_new_network(pretrained):
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_last_layer_is_new(way, pretrained):
+    """With as many outputs as there are classes now, and it learns."""
+    last = start(way, pretrained, 7)[-1]
+    assert last.weight.shape == (7, 128) and last.weight.requires_grad
+    same_size = start(way, pretrained, 10)[-1]
+    assert not torch.equal(same_size.weight, pretrained[-1].weight)
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_layers_that_learn_are_in_training_mode(way, pretrained):
     model = start(way, pretrained, 10).eval()
     train_mode(model)
@@ -166,11 +175,16 @@ def test_changes_are_counted(pretrained):
 
 
 def test_accuracy_is_the_share_of_right_answers(pretrained, letters):
+    """Given to each image by itself, whatever mode the network was in."""
     images, labels = letters
-    guesses = [pretrained.eval()(image[None]).argmax().item() for image in images]
-    right = sum(guess == label for guess, label in zip(guesses, labels.tolist()))
-    found = fine_tune_cnn.accuracy(pretrained.train(), images, labels)
-    assert found == pytest.approx(right / 20)
+    with torch.no_grad():
+        logits = torch.cat([pretrained.eval()(image[None]) for image in images])
+    found = fine_tune_cnn.predict(pretrained.train(), images)
+    torch.testing.assert_close(found, logits, rtol=1e-4, atol=1e-4)
+    guesses = zip(logits.argmax(1).tolist(), labels.tolist())
+    right = sum(guess == label for guess, label in guesses)
+    share = fine_tune_cnn.accuracy(pretrained.train(), images, labels)
+    assert share == pytest.approx(right / 20)
 
 
 # What the script prints and draws
