@@ -4,7 +4,7 @@ A kernel runs on a GPU many times at once, each time for another block of elemen
 Without a GPU, Triton's interpreter runs the same code block after block with NumPy:
 slow, but good enough for tests. The losses stay the same, bit for bit.
 
-It needs Triton (pip install triton), which has packages for Linux only.
+It needs Triton: on Linux, pip install triton.
 """
 
 import argparse
@@ -25,7 +25,7 @@ try:
     import triton
     import triton.language as tl
 except ModuleNotFoundError:
-    parser.error("Triton is missing: pip install triton (Linux only)")
+    parser.error("Triton is missing: pip install triton (on Linux)")
 
 
 @triton.jit

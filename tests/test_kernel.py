@@ -130,6 +130,19 @@ def test_operator(script_and_call, check):
     call(apply, check, script)
 
 
+def kernel_stays_inside(script):
+    """Of 16 elements it is given 5, and so has to leave 11 alone."""
+    x, y = torch.ones(16), torch.full((16,), -1.0)
+    execute(script)["relu_kernel"][(2,)](x, y, 5, BLOCK=4)
+    assert y.tolist() == [1] * 5 + [-1] * 11
+
+
+def test_kernel_in_triton_writes_nothing_beyond_the_end(script_and_call):
+    script, call = script_and_call
+    if script == TRITON:
+        call(kernel_stays_inside, script)
+
+
 @pytest.mark.parametrize(
     "check, right, wrong",
     [
