@@ -137,10 +137,10 @@ def kernel_stays_inside(script):
     assert y.tolist() == [1] * 5 + [-1] * 11
 
 
+@pytest.mark.parametrize("script_and_call", [TRITON], indirect=True)
 def test_kernel_in_triton_writes_nothing_beyond_the_end(script_and_call):
     script, call = script_and_call
-    if script == TRITON:
-        call(kernel_stays_inside, script)
+    call(kernel_stays_inside, script)
 
 
 @pytest.mark.parametrize(
