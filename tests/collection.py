@@ -7,8 +7,10 @@ the seven folders on the path, so "import train_cnn" finds data/train_cnn.py.
 import functools
 import os
 import re
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -85,10 +87,29 @@ def needs_tensorflow(script):
     return re.search("^ *import tensorflow", source(script), re.MULTILINE) is not None
 
 
+def needs_triton(script):
+    return re.search("^ *import triton$", source(script), re.MULTILINE) is not None
+
+
+def needs_build(script):
+    return "load_inline(" in source(script)
+
+
+def can_build():
+    """Whether there are a C++ compiler and ninja, which pip puts beside python."""
+    compiler = os.environ.get("CXX", "cl" if sys.platform == "win32" else "c++")
+    path = os.pathsep.join([os.environ["PATH"], sysconfig.get_path("scripts")])
+    return all(shutil.which(tool, path=path) for tool in (compiler, "ninja"))
+
+
 def skip_if_missing(script):
-    """Skip the running test if its script needs TensorFlow, which is not installed."""
+    """Skip the running test if what its script needs is not installed."""
     if needs_tensorflow(script) and not apart.installed("tensorflow"):
         pytest.skip("TensorFlow is not installed: pip install tensorflow")
+    if needs_triton(script) and not apart.installed("triton"):
+        pytest.skip("Triton is not installed: pip install triton")
+    if needs_build(script) and not can_build():
+        pytest.skip("a C++ compiler or ninja is not installed: pip install ninja")
 
 
 # What libraries log on stderr whatever a script does: torch.compile, where NVIDIA's
@@ -175,11 +196,19 @@ def execute(script, *edits, argv=("--steps", "1"), threads=1):
 def outcome(script, *edits, argv=(), threads=1):
     """Execute an edited script and return (exit status, stdout, stderr).
 
-    One that needs TensorFlow is executed in another process than this one.
+    One that needs TensorFlow is executed in another process than this one; so is one
+    that registers an operator in C++, which can be done only once, or that decides how
+    Triton works before it is imported.
     """
     task = prepared(script, edits, argv)
     if needs_tensorflow(script):
         return apart.call(apart.outcome, *task)
+    if needs_triton(script) or needs_build(script):
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder, Path(script).name)
+            copy.write_text(task[1], encoding="utf-8")
+            done = run_in(folder, copy, *argv, OMP_NUM_THREADS=str(threads))
+        return done.returncode, done.stdout, done.stderr
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
