@@ -72,6 +72,7 @@ class CharGPT(nn.Module):
         self.T = T
         self.embedding = nn.Embedding(V, D)
         self.position = nn.Embedding(T, D)
+        nn.init.normal_(self.position.weight, std=0.1)
         self.dropout = nn.Dropout(0.1)
         self.blocks = nn.Sequential(*[Block(D, heads) for _ in range(blocks)])
         self.norm = nn.LayerNorm(D)
