@@ -142,6 +142,8 @@ def train(model, chars, held_out, steps):
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+    # About a dozen measurements: while the rate is high, close ones go up and down.
+    every = max(50, steps // 12)
     history = []
     best_weights = None
 
@@ -160,7 +162,7 @@ def train(model, chars, held_out, steps):
         optimizer.step()
         schedule.step()
 
-        if step == 1 or step % 50 == 0 or step == steps:
+        if step == 1 or step % every == 0 or step == steps:
             bits = bits_per_character(model, held_out)
             tqdm.write(
                 f"step {step:4d}  loss {loss.item():.4e}  bits per character {bits:.4f}"
