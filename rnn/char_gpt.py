@@ -107,7 +107,6 @@ def draw(chars, T, N=32):
 
     Returns inputs and targets, both (N, T). The target is the next character.
     """
-    T = min(T, len(chars) - 1)
     starts = torch.randint(len(chars) - T, (N, 1))
     places = (starts + torch.arange(T)).to(chars.device)  # (N, T)
     return chars[places], chars[places + 1]
@@ -127,6 +126,8 @@ def bits_per_character(model, chars):
         end = min(max(counted + model.T // 2, model.T), len(chars) - 1)
         start = max(end - model.T, 0)
         logits = model(chars[None, start:end])[0]  # (T, V)
+
+        # What the window before has counted does not count again.
         new = counted - start
         targets = chars[counted + 1 : end + 1]
         nats += cross_entropy(logits[new:], targets, reduction="sum").item()
