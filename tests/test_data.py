@@ -372,7 +372,9 @@ def test_a_network_that_save_has_not_written_is_refused(kind, trained, tmp_path)
 
 # The reader's files, when a network of this chapter or of the next one is saved
 
-each_trainer = pytest.mark.parametrize("script", [TRAIN, "rnn/char_rnn.py"])
+each_trainer = pytest.mark.parametrize(
+    "script", [TRAIN, "rnn/char_rnn.py", "rnn/char_gpt.py"]
+)
 
 
 @each_trainer
