@@ -192,8 +192,7 @@ def folder(tmp_path_factory):
     (folder / "words.txt").write_text("words", encoding="utf-8")
     (folder / "folder").mkdir()
 
-    torch.manual_seed(2)
-    weights = char_gpt.CharGPT(V).state_dict()
+    weights = char_gpt.CharGPT(V, T, D).state_dict()
     saved = {"vocabulary": "abcdefg", "weights": weights}
     char_gpt.save(saved, folder / "model.pt")
     torch.save(saved | {"vocabulary": "abc"}, folder / "abc.pt")
@@ -216,14 +215,16 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_a_file_of_char_gpt_gives_the_same_logits(folder):
-    torch.manual_seed(2)
-    expected = char_gpt.CharGPT(V).double().eval()
-    model = kv_cache.load(folder / "model.pt").double().eval()
+@pytest.mark.parametrize("sizes", [{}, {"T": T, "D": D}], ids=str)
+def test_a_file_of_char_gpt_gives_the_same_logits(sizes, tmp_path):
+    expected = char_gpt.CharGPT(V, **sizes).eval()
+    saved = {"vocabulary": "abcdefg", "weights": expected.state_dict()}
+    char_gpt.save(saved, tmp_path / "model.pt")
+    model = kv_cache.load(tmp_path / "model.pt").double().eval()
+    assert model.T == expected.T
     x = torch.randint(V, (1, model.T))
     with torch.no_grad():
-        assert (model(x)[0] - expected(x)).abs().max() < BOUND
-    assert model.T == expected.T
+        assert (model(x)[0] - expected.double()(x)).abs().max() < BOUND
 
 
 FOREIGN = ["missing", "words.txt", "folder", "abc.pt", "no weights.pt", "list.pt"]
@@ -276,7 +277,7 @@ def test_times_are_the_shortest_of_all_runs(models, monkeypatch):
 
 
 def test_picture_and_output_show_what_was_measured(
-    measured, monkeypatch, capsys, tmp_path
+    folder, measured, monkeypatch, capsys, tmp_path
 ):
     figures = []
 
@@ -284,10 +285,9 @@ def test_picture_and_output_show_what_was_measured(
         figures.append(draw(*args))
         return figures[-1]
 
-    small = partial(kv_cache.CharGPT, T=T, D=D, blocks=BLOCKS)
-    monkeypatch.setattr(kv_cache, "CharGPT", small)
     monkeypatch.setattr(kv_cache, "draw", keep)
-    monkeypatch.setattr(sys, "argv", ["kv_cache.py", "--plot", f"{tmp_path}/a.png"])
+    argv = ["--model", str(folder / "model.pt"), "--plot", str(tmp_path / "a.png")]
+    monkeypatch.setattr(sys, "argv", ["kv_cache.py", *argv])
     kv_cache.main()
 
     same, *rows, memory = capsys.readouterr().out.splitlines()
@@ -312,13 +312,14 @@ def test_picture_and_output_show_what_was_measured(
         assert line.get_ydata().tolist() == times.tolist()
 
 
-def test_a_text_that_differs_is_told(monkeypatch, capsys):
+def test_a_text_that_differs_is_told(folder, monkeypatch, capsys):
     def differs(model, length, use_cache):
         text = torch.full((length,), int(use_cache))
         return text, torch.zeros(length, 2) + 0.25 * use_cache, torch.ones(length)
 
     monkeypatch.setattr(kv_cache, "measure", differs)
-    monkeypatch.setattr(sys, "argv", ["kv_cache.py"])
+    argv = ["kv_cache.py", "--model", str(folder / "model.pt")]
+    monkeypatch.setattr(sys, "argv", argv)
     kv_cache.main()
     first = capsys.readouterr().out.splitlines()[0]
     assert "False" in first and "2.5e-01" in first
