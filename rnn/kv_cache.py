@@ -184,8 +184,8 @@ def draw(slow, fast, T):
 
     figure = Figure(figsize=(6, 3.6), dpi=200, layout="constrained")
     axes = figure.add_subplot()
-    axes.plot(slow, color="tab:orange", label="without cache")
-    axes.plot(fast, color="tab:blue", label="with cache")
+    axes.plot(slow, ".", color="tab:orange", label="without cache")
+    axes.plot(fast, ".", color="tab:blue", label="with cache")
     axes.axvline(T, color="grey", linestyle="dotted", label="window full")
     axes.set(xlabel="characters generated", ylabel="milliseconds per character")
     # One that was disturbed may be far above the others.
