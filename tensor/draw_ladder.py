@@ -15,7 +15,7 @@ from pathlib import Path
 from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[1]
-OTHERS = "tf_|compile|ddp|attention|accumulation|checkpointed|kernel|cpp|triton"
+OTHERS = "tf_|compile|ddp|no_sync|attention|accumulation|checkpointed|kernel|cpp|triton"
 
 
 def ladder():

@@ -142,10 +142,10 @@ DRAWN = [
 def two_layer_nets():
     """Return the rungs whose step has the five products that all are compared with.
 
-    A step of gradient_accumulation.py takes them five times, to compare its columns,
-    and Triton's interpreter says nothing about a GPU.
+    A step of gradient_accumulation.py takes them five times and one of no_sync.py
+    twice, to compare columns, and Triton's interpreter says nothing about a GPU.
     """
-    others = re.compile("attention|accumulation|triton")
+    others = re.compile("attention|accumulation|no_sync|triton")
     return [script for script in pages.ladder() if not others.search(script)]
 
 

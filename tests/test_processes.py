@@ -5,6 +5,7 @@ import errno
 import gc
 import multiprocessing
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -23,7 +24,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 import torch.multiprocessing as mp
-from collection import DDP, ENVIRONMENT, OPTIM, ROOT, SECONDS, losses, run
+from collection import DDP, ENVIRONMENT, NO_SYNC, OPTIM, ROOT, SECONDS, losses, run
 from torch import nn
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from torch.distributed.fsdp import FSDPModule
@@ -81,6 +82,15 @@ def test_ddp_prints_the_losses_of_one_process(processes, batch, tmp_path):
     alone = losses(run(DDP, *options).stdout)
     assert alone[50] < alone[1] / 2
     assert losses(output) == pytest.approx(alone, rel=SGD)
+
+
+def test_accumulation_with_ddp_prints_the_losses_of_one_process(tmp_path):
+    """What is set too late makes the processes drift apart, as the page shows."""
+    output = torchrun(tmp_path, command_with("--standalone", NO_SYNC) + " --steps 200")
+    alone = losses(run(NO_SYNC, "--steps", "200").stdout)
+    assert losses(output) == pytest.approx(alone, rel=SGD)
+    shown = re.search(r"^```text\n([^`]*)```$", pages.text(PAGE), re.MULTILINE)[1]
+    assert pages.first_difference(shown, output, ()) is None
 
 
 def test_fsdp_prints_the_losses_of_one_process(tmp_path):
