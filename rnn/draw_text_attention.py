@@ -9,6 +9,7 @@ weights are random, and the attention is spread over all that may be seen.
 import argparse
 import math
 import runpy
+import string
 import zipfile
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def main():
     # This does not call main(), since the script's __name__ is not "__main__".
     char_gpt = runpy.run_path(str(SCRIPT))
     torch.manual_seed(0)
-    vocabulary = "".join(sorted(set(args.line)))
+    vocabulary = string.printable
     model = char_gpt["CharGPT"](len(vocabulary))
 
     # Only the loading is tried: what fails afterwards is no fault of the file.
@@ -116,7 +117,7 @@ def main():
 
     unknown = "".join(sorted(set(args.line) - set(vocabulary)))
     if unknown:
-        parser.error(f"argument --line: {args.model} does not know {unknown!r}")
+        parser.error(f"argument --line: the model does not know {unknown!r}")
     if not 3 <= len(args.line) <= model.T:
         parser.error(f"argument --line: must have 3 to {model.T} characters")
 

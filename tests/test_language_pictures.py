@@ -159,7 +159,7 @@ def test_picture_and_output_show_the_attention(
     file, model, x, monkeypatch, capsys, tmp_path
 ):
     figures = figures_of(draw_text_attention, monkeypatch)
-    argv = ["--model", file, "--line", LINE, "--block", 3, "--head", 4]
+    argv = ["--model", file, "--line", LINE, "--block", 3, "--head", 2]
     path = tmp_path / "a.png"
     call_main(draw_text_attention, monkeypatch, *argv, "--plot", path)
     assert path.exists()
@@ -167,7 +167,7 @@ def test_picture_and_output_show_the_attention(
     attention = draw_text_attention.attention_of(model, x)
     axes, _ = figures[0].axes
     (image,) = axes.images
-    assert torch.equal(torch.from_numpy(image.get_array().data), attention[2, 3])
+    assert torch.equal(torch.from_numpy(image.get_array().data), attention[2, 1])
     for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
         chars = [label.get_text() for label in labels]
         assert len(chars) == len(LINE)
