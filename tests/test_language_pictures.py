@@ -94,8 +94,8 @@ def test_picture_and_output_show_the_curves(monkeypatch, capsys, tmp_path):
     assert legend == list(CURVES)
     for place, axes in enumerate((by_step, by_second)):
         for line, curve in zip(axes.lines, CURVES.values(), strict=True):
-            assert list(line.get_xdata()) == [row[place] for row in curve]
-            assert list(line.get_ydata()) == [row[2] for row in curve]
+            assert list(line.get_xdata()) == [row[place] for row in curve[1:]]
+            assert list(line.get_ydata()) == [row[2] for row in curve[1:]]
         colors = [line.get_color() for line in axes.lines]
         assert len(set(colors)) == len(CURVES)
     assert [line.get_color() for line in by_step.lines] == colors
