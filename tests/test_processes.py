@@ -324,7 +324,9 @@ def train_and_die(victim, name, calls, *task):
 def test_a_crash_costs_no_checkpoint(victim, name, calls, good, tmp_path, together):
     folder = tmp_path / "shards"
     together(2, sharded_checkpoint.train, *task(2, folder))
-    with pytest.raises(mp.ProcessExitedException, match="SIGKILL"):
+    # The other process may notice that its peer is gone before the death is told here.
+    gone = mp.ProcessExitedException, mp.ProcessRaisedException
+    with pytest.raises(gone, match="SIGKILL|peer"):
         together(2, train_and_die, victim, name, calls, *task(4, folder))
     assert len(os.listdir(folder)) == 2
     output = together(1, sharded_checkpoint.train, *task(6, folder))
