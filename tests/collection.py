@@ -114,10 +114,10 @@ def skip_if_missing(script):
 
 
 # What libraries log on stderr whatever a script does: torch.compile, where NVIDIA's
-# compiler is installed and no driver of theirs, and TensorFlow whenever it starts. And
-# Python's tracker of semaphores, now and then: a DataLoader does not wait for the threads
-# that feed its workers, so a program may end while one of them has removed a semaphore
-# and not yet told the tracker (1 of 150 runs on a busy machine, Python 3.11).
+# compiler is installed and no driver of theirs; TensorFlow whenever it starts; and
+# Python's tracker of semaphores, now and then: a DataLoader does not wait for the
+# threads that feed its workers, so a program may end while one of them has removed a
+# semaphore and not yet told the tracker (1 of 150 runs on a busy machine, Python 3.11).
 NOTICE = re.compile(
     r"^(W.*No CUDA runtime is found, using CUDA_HOME.*"
     r"|WARNING: All log messages before absl::InitializeLog\(\) is called .*"
