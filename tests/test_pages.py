@@ -91,6 +91,12 @@ def test_marks_are_known(page):
 
 
 @each_page
+def test_no_merge_is_left_half_done(page):
+    found = re.search(r"^(<<<<<<<|>>>>>>>) .*$", pages.text(page), re.MULTILINE)
+    assert not found, f"{page}: choose between the two sides of {found[0]!r}"
+
+
+@each_page
 def test_every_prompt_is_in_a_session_that_runs(page):
     """The sessions are run by conftest.py; those for other machines are only read."""
     bodies = [s[1] for each in pages.sections(page) for s in each.sessions]
