@@ -256,6 +256,45 @@ def test_training_stops_when_it_gets_worse_and_keeps_the_best_weights():
     assert bits == pytest.approx(min(history), rel=1e-5)
 
 
+def test_training_is_adamw_with_clipped_gradients_and_a_falling_rate():
+    """Written out, with new gradients at each step, and without dropout."""
+    steps, rate = 40, 4e-3
+    model, other = small().double(), small().double()
+    for module in [*model.modules(), *other.modules()]:
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    with torch.no_grad():  # so wrong at first that gradients are clipped
+        model.linear.weight.mul_(6)
+        other.linear.weight.mul_(6)
+    torch.manual_seed(1)
+    history = char_gpt.train(model, CHARS, CHARS[:100], steps)
+    assert history[-1] == min(history)  # so these weights are left in the model
+
+    torch.manual_seed(1)
+    weights = list(other.parameters())
+    means = [torch.zeros_like(w) for w in weights]
+    squares = [torch.zeros_like(w) for w in weights]
+    clipped = 0
+    for step in range(1, steps + 1):
+        inputs, targets = char_gpt.draw(CHARS, other.T)
+        loss = -other(inputs).log_softmax(dim=2).gather(2, targets[..., None]).mean()
+        grads = torch.autograd.grad(loss, weights)
+        norm = sum(grad.square().sum() for grad in grads).sqrt()
+        clipped += norm > 1
+        lr = rate * (1 + math.cos(math.pi * (step - 1) / steps)) / 2
+        for w, grad, mean, square in zip(weights, grads, means, squares):
+            grad = grad / max(norm, 1)
+            mean.lerp_(grad, 0.1)
+            square.lerp_(grad.square(), 0.001)
+            denominator = (square / (1 - 0.999**step)).sqrt() + 1e-8
+            with torch.no_grad():
+                w -= lr * 0.1 * w
+                w -= lr * mean / (1 - 0.9**step) / denominator
+    assert 0 < clipped < steps
+    for found, expected in zip(model.parameters(), weights, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
 def test_dropout_is_on_in_every_step_of_the_training():
     model, modes = small(), []
     model.blocks[0].dropout.register_forward_hook(
