@@ -53,6 +53,14 @@ def test_step_1_has_exactly_the_loss_of_the_base_network(base, data, rank):
         assert layer.A.count_nonzero() == layer.A.numel(), "A = B = 0 learns nothing"
 
 
+def test_A_starts_as_the_weight_of_a_linear_layer():
+    linear = nn.Linear(30, 20)
+    torch.manual_seed(0)
+    expected = nn.Linear(30, 3, bias=False).weight
+    torch.manual_seed(0)
+    assert torch.equal(LowRankAdapter(linear, rank=3, alpha=6).A, expected)
+
+
 def test_frozen_weights_are_the_same_bits_afterwards(base, data):
     before = bits(base)
     model = with_adapters(base, rank=3, alpha=6)

@@ -211,6 +211,24 @@ def test_prints_what_the_page_says():
     assert lines[1][:3] == ("train()", "0", "12") and float(lines[1][3]) > 0.1
 
 
+def test_others_are_other_images(monkeypatch, capsys):
+    """What main() tests with is none of the images that it trains with."""
+    drawn = []
+
+    def draw_images(characters, count, seed):
+        images, labels = real_draw_images(characters, count, seed)
+        drawn.append({image.numpy().tobytes() for image in images})
+        return images, labels
+
+    real_draw_images = fine_tune_cnn.draw_images
+    monkeypatch.setattr(fine_tune_cnn, "draw_images", draw_images)
+    monkeypatch.setattr("sys.argv", ["", "--steps", "2"])
+    fine_tune_cnn.main()
+    assert "accuracy on other letters" in capsys.readouterr().out
+    digits, other_digits, letters, other_letters = drawn
+    assert digits.isdisjoint(other_digits) and letters.isdisjoint(other_letters)
+
+
 def test_picture_shows_the_table():
     table = {way: [0.1 * i, 0.5, 0.6, 0.7, 0.8] for i, way in enumerate(WAYS)}
     (axes,) = fine_tune_cnn.draw(table).axes

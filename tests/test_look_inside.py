@@ -215,10 +215,12 @@ def test_picture_shows_what_was_measured():
         }
 
 
-def test_a_picture_of_an_unknown_format_gets_one_line(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["", "--plot", "a.picture"])
+@pytest.mark.parametrize("picture", ["a.picture", "no folder/a.png"])
+def test_a_picture_that_cannot_be_written_gets_one_line(picture, monkeypatch, capsys):
+    """Its format is unknown, or there is no such folder."""
+    monkeypatch.setattr("sys.argv", ["", "--plot", picture])
     monkeypatch.setattr(look_inside, "STEPS_SHOWN", [1])
     monkeypatch.setattr(look_inside.train, "__defaults__", (1,))
     with pytest.raises(SystemExit, match="2"):
         look_inside.main()
-    assert "error: cannot write a.picture: " in capsys.readouterr().err
+    assert f"error: cannot write {picture}: " in capsys.readouterr().err
