@@ -1,8 +1,8 @@
 """Train causal self-attention with two heads, every product written with einsum.
 
 Each product names its dimensions: n is the sample, t the step that looks, s the step
-that is looked at, h the head, d and k what is summed over. Nothing has to be
-transposed. The losses are those of attention_by_hand.py.
+that is looked at, h the head, d an element of an embedding, k an element of one head's
+vectors. Nothing has to be transposed. The losses are those of attention_by_hand.py.
 """
 
 import argparse

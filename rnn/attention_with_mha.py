@@ -1,7 +1,7 @@
 """Train causal self-attention with two heads, by nn.MultiheadAttention.
 
-A layer that holds the weights, with all three projections in one matrix, as nn.Linear
-keeps them: transposed. The losses are those of attention_by_hand.py.
+The layer holds the weights itself: those of queries, keys and values in one matrix, and
+each transposed, as nn.Linear stores them. The losses are those of attention_by_hand.py.
 """
 
 import argparse
@@ -30,7 +30,7 @@ w_value = torch.tensor(randn((D, D), np.float32) / 8, device=args.device)
 w_heads = torch.tensor(randn((D, D), np.float32) / 8, device=args.device)
 w_out = torch.tensor(randn((D, 1), np.float32) / 8, device=args.device)
 
-# The layer keeps what it multiplies with as nn.Linear does, transposed.
+# Like nn.Linear, the layer stores its weights transposed.
 attention = nn.MultiheadAttention(D, heads, bias=False, batch_first=True)
 attention.load_state_dict(
     {
@@ -56,7 +56,7 @@ for t in range(1, args.steps + 1):
     # Embed each number, and add where it stands: attention itself sees no order.
     embedded = x @ w_number + w_position  # (N, T, D)
 
-    # Each step asks, and is asked: queries, keys and values come from the same numbers.
+    # Self-attention: queries, keys and values come from the same sequence.
     together, _ = attention(
         embedded, embedded, embedded, attn_mask=future, need_weights=False
     )  # (N, T, D)

@@ -55,7 +55,7 @@ for t in range(1, args.steps + 1):
     key = split(embedded @ w_key)
     value = split(embedded @ w_value)
 
-    # All of attention: is_causal hides what is later. A mask would say where to look.
+    # Scores, mask, softmax and average in one call: is_causal hides later steps.
     mixed = scaled_dot_product_attention(query, key, value, is_causal=True)
     together = mixed.transpose(1, 2).reshape(N, T, D)
     y_pred = (together @ w_heads @ w_out)[:, 3:]  # (N, T - 3, 1)

@@ -156,7 +156,7 @@ def train(model, chars, held_out, steps):
         logits = model(inputs)  # (N, T, V)
         loss = cross_entropy(logits.flatten(0, 1), targets.flatten())
 
-        # Backward pass. Clipping keeps the first steps, with a large gradient, small.
+        # Backward pass. Unclipped, a large gradient would linger in Adam's averages.
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)

@@ -1,7 +1,7 @@
 """Show what each head of attention_by_hand.py looks at, once it has been trained.
 
-Attention has a row for each step that asks and a column for each step that is asked.
-Printed is the average over the steps: how much of it is one, two and three steps back.
+Attention has a row for each step that looks and a column for each step that is looked
+at. The script prints how much of it goes one, two and three steps back, on average.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """Compare how fast RNN, GRU, LSTM and GPT learn: over steps and over seconds.
 
-Each is trained by its own script, char_rnn.py or char_gpt.py, on the same text. Printed
-are the best bits per character that it has reached, and when. The seconds are CPU time
-on one thread, without the measuring. By default the training is only begun; for curves
-that are worth a look, say --max-steps 1200, which takes some minutes.
+Each is trained by its own script, char_rnn.py or char_gpt.py, on the same text. For
+each, this one prints the best bits per character, and when they were reached. The
+seconds are CPU time on one thread, without the measuring. By default the training is
+only begun; for curves worth a look, pass --max-steps 1200, which takes some minutes.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """Draw where one head of the GPT of char_gpt.py looks while it reads a line of text.
 
 Attention has a row for each character that looks and a column for each that is looked
-at. Printed is, for every head, how much of its attention goes one and two characters
-back, and which character gets most, on average over the rows. Without --model, the
-weights are random, and the attention is spread over all that may be seen.
+at. For every head, the script prints how much of its attention goes one and two
+characters back, and which character gets most, on average over the rows. Without
+--model, the weights are random, and the attention is spread over all that may be seen.
 """
 
 import argparse

@@ -4,6 +4,7 @@ import re
 import sys
 from fractions import Fraction
 from functools import partial
+from types import SimpleNamespace
 
 import char_gpt
 import char_rnn
@@ -227,18 +228,20 @@ def test_a_file_of_char_gpt_gives_the_same_logits(sizes, tmp_path):
         assert (model(x)[0] - expected.double()(x)).abs().max() < BOUND
 
 
-FOREIGN = ["missing", "words.txt", "folder", "abc.pt", "no weights.pt", "list.pt"]
-FOREIGN += ["lstm.pt", "object.pt", "nan.pt", "zeros.pt", "half.pt"]
+NOT_A_MODEL = "is not a model that char_gpt.py has saved"
+FOREIGN = ["words.txt", "folder", "abc.pt", "no weights.pt", "list.pt", "lstm.pt"]
+FOREIGN += ["object.pt", "nan.pt", "zeros.pt", "half.pt"]
+REFUSED = [("missing", "there is no file"), *((name, NOT_A_MODEL) for name in FOREIGN)]
 
 
-@pytest.mark.parametrize("name", FOREIGN)
-def test_what_is_no_model_is_refused(name, folder):
+@pytest.mark.parametrize("name, reason", REFUSED)
+def test_what_is_no_model_is_refused(name, reason, folder):
     argv = ["--model", str(folder / name)]
     code, out, err = outcome("rnn/kv_cache.py", argv=argv)
     assert (code, out) == (2, "")
     line = err.splitlines()[-1]
     assert err.startswith("usage: ") and ": error: " in line
-    assert str(folder / name) in line and "char_gpt.py" in line
+    assert str(folder / name) in line and reason in line
 
 
 @pytest.fixture
@@ -262,6 +265,14 @@ def test_a_saved_model_is_used(folder, measured, monkeypatch):
     for model, _ in measured:
         for name, weight in model.state_dict().items():
             assert torch.equal(weight, weights[name].double()), name
+
+
+def test_times_are_milliseconds(models, monkeypatch):
+    clock = iter([0.0, 0.25, 10.0, 10.5])
+    fake = SimpleNamespace(perf_counter=lambda: next(clock))
+    monkeypatch.setattr(kv_cache, "time", fake)
+    _, _, times = kv_cache.generate(models[0], 2, True)
+    assert times.tolist() == [250, 500]
 
 
 def test_times_are_the_shortest_of_all_runs(models, monkeypatch):
