@@ -3,7 +3,7 @@
 Each is trained by its own script, char_rnn.py or char_gpt.py, on the same text. For
 each, this one prints the best bits per character, and when they were reached. The
 seconds are CPU time on one thread, without the measuring. By default the training is
-only begun; for curves worth a look, pass --max-steps 1200, which takes some minutes.
+only begun; curves worth a look take 1200 steps and some minutes.
 """
 
 import argparse
