@@ -1,0 +1,313 @@
+"""The judge of the exercises says right, wrong and not yet where it should."""
+
+import doctest
+import functools
+import inspect
+import io
+import re
+import shutil
+
+import collection
+import exercises
+import pages
+import pytest
+import torch
+from collection import ROOT, run_in, source
+from exercises import EXERCISES, FOLDERS
+
+each_exercise = pytest.mark.parametrize("folder, name", EXERCISES)
+each_folder = pytest.mark.parametrize("folder", FOLDERS)
+WRONG = [
+    (folder, answer) for folder in FOLDERS for answer in exercises.wrong_answers(folder)
+]
+
+
+def verdict(folder, name, answers):
+    """Return the verdict in one line, which it has to be."""
+    words, _ = exercises.judge(folder).verdict(name, answers)
+    assert "\n" not in words and len(words) < 300, words
+    return words
+
+
+def test_every_folder_has_six_to_ten():
+    assert FOLDERS == collection.FOLDERS
+    assert all(6 <= len(exercises.names(folder)) <= 10 for folder in FOLDERS)
+
+
+@each_exercise
+def test_a_hole_is_not_yet_an_answer(folder, name):
+    assert verdict(folder, name, exercises.holes(folder)) == "not yet"
+
+
+@each_exercise
+def test_a_solution_is_right(folder, name):
+    advice = f"add {name}() to tests/solutions/{folder}_solutions.py"
+    assert name in exercises.solutions(folder), advice
+    assert verdict(folder, name, exercises.solutions(folder)) == "right"
+
+
+@each_exercise
+def test_there_are_two_wrong_answers(folder, name):
+    count = sum(a.startswith(f"{name}__") for a in exercises.wrong_answers(folder))
+    assert count >= 2, (
+        f"add plausible ones to tests/wrong_answers/{folder}_wrong_answers.py, called "
+        f"{name}__and_what_is_wrong, with words of the verdict as docstring"
+    )
+
+
+@pytest.mark.parametrize("folder, answer", WRONG)
+def test_a_wrong_answer_is_rejected_and_told_why(folder, answer):
+    name = answer.partition("__")[0]
+    assert name in exercises.names(folder), f"there is no exercise for {answer}()"
+    function = exercises.wrong_answers(folder)[answer]
+    words = verdict(folder, name, {name: function})
+    assert words.startswith("wrong: ")
+    assert inspect.getdoc(function) in words
+
+
+def raises(*_, **__):
+    raise ValueError("first line\nsecond line")
+
+
+@each_exercise
+@pytest.mark.parametrize(
+    "answer, said",
+    [
+        (lambda *_, **__: None, "wrong: "),
+        (lambda *_, **__: "text", "wrong: "),
+        (lambda *_, **__: torch.tensor(float("nan")), "wrong: "),
+        (lambda: 0, "wrong: "),
+        (raises, "wrong: ValueError: first line"),
+        (0, "wrong: "),
+    ],
+    ids=["None", "text", "nan", "no arguments", "raises", "no function"],
+)
+def test_nonsense_gets_one_line(folder, name, answer, said):
+    assert verdict(folder, name, {name: answer}).startswith(said)
+
+
+@each_exercise
+def test_a_missing_function_is_named(folder, name):
+    assert verdict(folder, name, {}) == f"wrong: the file has no {name}"
+
+
+def with_one_more_dimension(result, first):
+    return result[None]
+
+
+def in_another_dtype(result, first):
+    return result.to(torch.float16 if result.is_floating_point() else torch.int16)
+
+
+def after_a_change_in_place(result, first):
+    first.data += 1
+    return result
+
+
+def altered(answer, change, seen):
+    """Return the answer with a change, if it makes a tensor of others."""
+
+    @functools.wraps(answer)
+    def changed(*arguments):
+        result = answer(*arguments)
+        first = arguments[0]
+        if not isinstance(first, torch.Tensor) or not isinstance(result, torch.Tensor):
+            return result
+        seen.append(answer)
+        return change(result, first)
+
+    return changed
+
+
+@each_folder
+@pytest.mark.parametrize(
+    "change", [with_one_more_dimension, in_another_dtype, after_a_change_in_place]
+)
+def test_shape_dtype_and_inputs_are_checked(folder, change):
+    seen = []
+    for name in exercises.names(folder):
+        answer = exercises.solutions(folder)[name]
+        if inspect.isfunction(answer):
+            words = verdict(folder, name, {name: altered(answer, change, seen)})
+            assert words.startswith("wrong: ") or answer not in seen, name
+    assert seen
+
+
+@each_exercise
+def test_the_example_is_what_the_solution_prints(folder, name):
+    text = inspect.getdoc(exercises.holes(folder)[name])
+    test = doctest.DocTestParser().get_doctest(
+        text, dict(exercises.solutions(folder)), name, None, 0
+    )
+    assert test.examples or "losses" in text, (
+        f"{name}: give an example, >>> {name}(...)"
+    )
+    report = io.StringIO()
+    doctest.DocTestRunner(verbose=False).run(test, out=report.write)
+    assert not report.getvalue(), report.getvalue()
+
+
+@each_exercise
+def test_what_to_read_is_there(folder, name):
+    text = inspect.getdoc(exercises.holes(folder)[name])
+    link = re.search(r"^Read: (\S+)$", text, re.MULTILINE)
+    assert link, (
+        f"{name}: end its docstring with a line Read: {folder}/README.md#section"
+    )
+    if not link[1].startswith("https://docs.pytorch.org/"):
+        page, _, anchor = link[1].partition("#")
+        assert anchor in pages.anchors(page), f"{name}: {page} has no section {anchor}"
+
+
+# As a reader runs them.
+
+TENSOR = "tensor/tensor_exercises.py"
+
+
+def lines(done):
+    """Return {exercise: verdict} of a run."""
+    found = re.findall(r"^(\w+) +(right|not yet|wrong: .*)$", done.stdout, re.MULTILINE)
+    return dict(found)
+
+
+@each_folder
+def test_the_judge_is_the_same_everywhere(folder):
+    def judge(folder):
+        return source(f"{folder}/{folder}_exercises.py").partition("\n# The judge.")[2]
+
+    assert judge("tensor")
+    assert judge(folder) == judge("tensor"), (
+        f"{folder}/{folder}_exercises.py: copy the judge from {TENSOR}"
+    )
+
+
+def test_a_copy_works_alone(tmp_path):
+    copy = shutil.copy(ROOT / TENSOR, tmp_path / "my copy.py")
+    done = run_in(tmp_path, copy)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert lines(done) == dict.fromkeys(exercises.names("tensor"), "not yet")
+    assert done.stdout.endswith("\n0 of 10 right\n")
+    assert [file.name for file in tmp_path.iterdir()] == ["my copy.py"]
+
+
+@each_folder
+def test_all_solutions_together(folder, tmp_path):
+    solutions = ROOT / f"tests/solutions/{folder}_solutions.py"
+    done = run_in(tmp_path, f"{folder}/{folder}_exercises.py", "--answers", solutions)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(lines(done).values()) == {"right"}
+
+
+MISBEHAVING = """import itertools, os, sys, torch
+def outer_product(x, y):
+    sum(itertools.count())
+def row_means(x):
+    while True: pass
+def one_hot(labels, classes):
+    sys.exit("good bye")
+def standardize(x):
+    os._exit(0)
+def sliding_windows(x, size):
+    return sliding_windows(x, size)
+def bilinear_scores(x, weight, y):
+    return weight @ x
+def squared_distances(x, y):
+    raise NotImplementedError("for matrices")
+class confusion_matrix:
+    pass
+def fit_line(x, y):
+    torch.set_grad_enabled(False)
+    print("Here I am.")
+    raise NotImplementedError
+"""
+SAID = {
+    "outer_product": "wrong: no answer after 1 seconds",
+    "row_means": "wrong: no answer after 1 seconds",
+    "one_hot": "wrong: line 7: SystemExit: good bye",
+    "standardize": "wrong: it ends Python",
+    "sliding_windows": "wrong: line 11: RecursionError: maximum recursion depth "
+    "exceeded",
+    "bilinear_scores": "wrong: line 13: RuntimeError: mat1 and mat2 shapes cannot be "
+    "multiplied (3x4 and 2x3)",
+    "squared_distances": "wrong: line 15: NotImplementedError: for matrices",
+    "confusion_matrix": "wrong: TypeError: confusion_matrix() takes no arguments",
+    "two_layer_net": "wrong: the file has no two_layer_net",
+    "fit_line": "not yet",
+}
+
+
+def test_what_misbehaves_gets_one_line(tmp_path):
+    impatient = tmp_path / "tensor_exercises.py"
+    text = source(TENSOR).replace("\nSECONDS = 5", "\nSECONDS = 1")
+    impatient.write_text(text, encoding="utf-8")
+    answers = tmp_path / "my answers.txt"
+    answers.write_text(MISBEHAVING, encoding="utf-8")
+    done = run_in(tmp_path, impatient, "--answers", answers)
+    assert done.stderr == ""
+    assert lines(done) == SAID
+    assert "Here I am." in done.stdout
+    assert done.stdout.endswith("\n0 of 10 right\n")
+    assert done.returncode == 1
+
+
+def test_a_name_shows_the_smallest_input_that_fails_and_hints(tmp_path):
+    answers = tmp_path / "answers.py"
+    answers.write_text("def row_means(x):\n    return x.mean(0)\n", encoding="utf-8")
+    options = "row_means", "--answers", answers
+    done = run_in(tmp_path, TENSOR, *options)
+    assert (done.returncode, done.stderr) == (1, "")
+    words = "wrong: for x of shape (2, 3) your answer has shape (3,), wanted (2,)"
+    pattern = (
+        rf"row_means +{re.escape(words)}\n\nx = t[^:]+\nwanted: t.+\nyour answer: t.+\n"
+    )
+    assert re.fullmatch(pattern, done.stdout)
+    hints = run_in(tmp_path, TENSOR, *options, "--hint", "--hint").stdout
+    assert hints.startswith(done.stdout)
+    assert hints.count("Hint: ") == 2
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        (None, "FileNotFoundError: "),
+        (b"def f(:\n", "SyntaxError: "),
+        (b"import no_such_module\n", "ModuleNotFoundError: No module named"),
+        (b"exit('good bye')\n", "SystemExit: good bye"),
+        (b"\xff\xfe\x00", "UnicodeDecodeError: "),
+    ],
+    ids=["missing", "syntax", "import", "exit", "binary"],
+)
+def test_a_bad_file_of_answers_has_a_problem(text, said, tmp_path):
+    answers = tmp_path / "answers.py"
+    if text is not None:
+        answers.write_bytes(text)
+    _, problem = exercises.judge("tensor").load(str(answers))
+    assert problem.startswith(said) and "\n" not in problem
+
+
+def test_a_bad_file_of_answers_gets_one_line(tmp_path):
+    answers = tmp_path / "answers.py"
+    answers.write_text("import os\nos._exit(0)\n", encoding="utf-8")
+    done = run_in(tmp_path, TENSOR, "--answers", answers)
+    problem = "it ends Python, or takes longer than a minute"
+    assert done.stderr == f"cannot load {answers}: {problem}\n"
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_an_unknown_exercise_is_refused(tmp_path):
+    done = run_in(tmp_path, TENSOR, "row_mean")
+    assert done.returncode == 2
+    assert "row_mean" in done.stderr.splitlines()[-1]
+
+
+@each_folder
+def test_the_chapter_ends_with_its_exercises(folder):
+    page = f"{folder}/README.md"
+    last = pages.text(page).rpartition("\n## ")[2]
+    advice = f"{page}: end it with the section Exercises; see tensor/README.md"
+    assert last.startswith("Exercises\n"), advice
+    for path in f"{folder}_exercises.py", f"../tests/solutions/{folder}_solutions.py":
+        assert f"({path})" in last, f"{page}: link {path} under Exercises"
+    assert "<details>" in last, f"{page}: hide the link of the solutions in <details>"
+    untold = [name for name in exercises.names(folder) if name not in last]
+    assert not untold, f"{page}: name {untold} under Exercises"
