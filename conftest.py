@@ -6,6 +6,7 @@ A page can be named: python -m pytest tensor/common_mistakes.md
 import os
 import signal
 import sys
+from pathlib import Path
 
 # One thread in this process, like in the others: set before NumPy is imported.
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
@@ -26,6 +27,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def pytest_configure(config):
     for each in warned.FILTERS[1:]:
         config.addinivalue_line("filterwarnings", each)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Let one process make all tests of a script: they share its runs."""
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        command = parameters.get("command", ())
+        script = parameters.get("script") or (command and command[0])
+        if script:
+            item.add_marker(pytest.mark.xdist_group(Path(script).stem))
 
 
 def pytest_sessionfinish():

@@ -3,17 +3,28 @@
 import sys
 
 import pytest
-from collection import SCRIPTS, needs_tensorflow, run, run_in, short, source
+from collection import (
+    SCRIPTS,
+    needs_tensorflow,
+    outcome,
+    run_in,
+    short,
+    skip_if_missing,
+    source,
+)
 
 EMPTY_MODULE = "raise ModuleNotFoundError(name='tensorflow')"
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_wrong_option(script):
+def test_wrong_option(script, tmp_path, monkeypatch):
     """argparse says what is wrong, and nothing has happened before that."""
-    done = run(*short(script), "--no-such-option")
-    assert (done.returncode, done.stdout, done.files) == (2, "", [])
-    assert "unrecognized arguments: --no-such-option" in done.stderr, (
+    skip_if_missing(script)
+    monkeypatch.chdir(tmp_path)
+    argv = [*short(script)[1:], "--no-such-option"]
+    code, output, errors = outcome(script, argv=argv)
+    assert (code, output, list(tmp_path.iterdir())) == (2, "", [])
+    assert "unrecognized arguments: --no-such-option" in errors, (
         f"{script} takes options that nobody has told it of: use argparse"
     )
 
