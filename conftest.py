@@ -4,9 +4,9 @@ A page can be named: python -m pytest tensor/common_mistakes.md
 """
 
 import os
+import re
 import signal
 import sys
-from pathlib import Path
 
 # One thread in this process, like in the others: set before NumPy is imported.
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
@@ -15,6 +15,7 @@ import apart
 import pages
 import pytest
 import warned
+from xdist.scheduler import LoadScopeScheduling
 
 # TensorFlow never enters this process.
 sys.meta_path.insert(0, apart.NoTensorFlow())
@@ -29,15 +30,19 @@ def pytest_configure(config):
         config.addinivalue_line("filterwarnings", each)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Let one process make all tests of a script: they share its runs."""
-    for item in items:
-        parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        command = parameters.get("command", ())
-        script = parameters.get("script") or (command and command[0])
-        if script:
-            item.add_marker(pytest.mark.xdist_group(Path(script).stem))
+class ByScript(LoadScopeScheduling):
+    """Let one process make all tests of a script: they share its runs.
+
+    Other tests go, one by one, to the process that has nothing to do.
+    """
+
+    def _split_scope(self, nodeid):
+        script = re.search(r"\[.*?(\w+/\w+\.py)", nodeid)
+        return script[1] if script else nodeid
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return ByScript(config, log)
 
 
 def pytest_sessionfinish():

@@ -23,11 +23,12 @@ from collection import (
 )
 
 
-def test_code_in_cpp_prints_the_losses_of_numpy():
+@pytest.mark.parametrize("script", [COMPILE])
+def test_code_in_cpp_prints_the_losses_of_numpy(script):
     """Elsewhere the tests run the graph as it is; only here is it compiled to C++."""
     expected = curve(NUMPY).sqrt()
-    found = losses(run(COMPILE).stdout)
-    assert list(found) == [1, *range(50, 501, 50)]
+    found = losses(run(script, "--steps", "100").stdout)
+    assert list(found) == [1, 50, 100]
     for step, loss in found.items():
         # Rounding moves the length of the error vector by some eps of its first value;
         # the other term is what five printed digits leave open.

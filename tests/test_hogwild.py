@@ -34,9 +34,10 @@ def images_and_labels(count):
     return images, torch.randint(10, (count,))
 
 
-def test_the_model_learns_in_two_processes():
+@pytest.mark.parametrize("script", [HOGWILD])
+def test_the_model_learns_in_two_processes(script):
     """It is the parent's model that is tested: it changed through shared memory."""
-    output = run(HOGWILD).stdout
+    output = run(script).stdout
     lines = re.findall(r"epoch +(\d)  loss \S+  process (\d)", output)
     assert sorted(lines) == [(epoch, rank) for epoch in "123" for rank in "12"]
     # Ten classes: chance gives 0.1. Runs with two processes differ: 0.98 to 0.99.

@@ -141,8 +141,9 @@ def test_the_allocator_of_cuda_rounds_up(way):
         assert -8 <= getattr(found, name) - size < 7 * 512
 
 
-def test_what_is_printed_is_what_was_found():
-    lines = run(BYTES).stdout.splitlines()[1:]
+@pytest.mark.parametrize("script", [BYTES])
+def test_what_is_printed_is_what_was_found(script):
+    lines = run(script).stdout.splitlines()[1:]
     for way, line, next_line in zip(WAYS, lines[::2], lines[1::2], strict=True):
         expected = [str(size) for size in vars(step(way, Living())).values()]
         assert line.split()[-5:] == ["predicted", *expected]
@@ -173,12 +174,13 @@ def kept(variables):
     return found
 
 
-def test_fewer_bytes_are_kept_and_printed():
+@pytest.mark.parametrize("script", [CHECKPOINTED])
+def test_fewer_bytes_are_kept_and_printed(script):
     variables = execute(CHECKPOINTED)
     assert kept(variables) == {"plain": 28160, "checkpointed": 2560}
     for name, size in kept(variables).items():
         assert variables["bytes_kept"](variables[name]) == size
-        assert f"{name:12}  bytes kept {size}  mill" in run(CHECKPOINTED).stdout
+        assert f"{name:12}  bytes kept {size}  mill" in run(script).stdout
 
 
 @pytest.mark.parametrize(

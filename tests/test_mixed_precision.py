@@ -96,9 +96,10 @@ def test_dtypes_are_those_of_autocast_on_a_cpu():
     assert torch.equal(tensors["sum"], h.sum())
 
 
-def test_losses_printed_are_those_of_both_trainings():
+@pytest.mark.parametrize("script", ["advanced/mixed_precision.py"])
+def test_losses_printed_are_those_of_both_trainings(script):
     """In bfloat16, they end above the best there is: targets rounded to 8 digits."""
-    text = run("advanced/mixed_precision.py").stdout
+    text = run(script).stdout
     lines = [line.split() for line in text.splitlines() if line.startswith("step")]
     for column, mixed in ((3, False), (5, True)):
         _, _, found = train(50, mixed)

@@ -57,10 +57,11 @@ def test_each_gradient_is_that_of_its_own_backward_pass():
     torch.testing.assert_close(lengths, expected.norm(dim=1), rtol=1e-4, atol=1e-6)
 
 
-def test_losses_are_those_of_plain_sgd():
+@pytest.mark.parametrize("path", [PATH])
+def test_losses_are_those_of_plain_sgd(path):
     """As the mean of the gradients is the gradient of the mean."""
     *_, expected = trained(seed=0, steps=100)
-    found = losses(run(PATH).stdout)
+    found = losses(run(path).stdout)
     assert list(found) == [1, 50, 100]
     assert found == pytest.approx({t: expected[t] for t in found}, rel=1e-3)
 
@@ -75,9 +76,10 @@ def test_largest_gradient_belongs_to_the_only_wrong_label(seed):
     assert lengths.argmax() == wrong
 
 
-def test_script_names_the_sample_with_the_wrong_label():
+@pytest.mark.parametrize("path", [PATH])
+def test_script_names_the_sample_with_the_wrong_label(path):
     _, _, wrong = script.make_data()
-    lines = run(PATH).stdout.splitlines()
+    lines = run(path).stdout.splitlines()
     place = lines.index(f"the wrong label is that of sample {wrong}")
     assert lines[place + 1].startswith(f"sample {wrong:3d}  norm ")
 
