@@ -294,6 +294,15 @@ def test_a_bad_file_of_answers_gets_one_line(tmp_path):
     assert (done.returncode, done.stdout) == (2, "")
 
 
+def test_the_front_page_shows_what_the_judge_says():
+    answers = dict(exercises.holes("tensor"))
+    answers["outer_product"] = exercises.solutions("tensor")["outer_product"]
+    answers["row_means"] = lambda x: x.mean(dim=0)
+    for name in ["outer_product", "row_means"]:
+        line = f"{name:22}{verdict('tensor', name, answers)}\n"
+        assert line in pages.text("README.md"), f"README.md, Exercises: show {line}"
+
+
 def test_an_unknown_exercise_is_refused(tmp_path):
     done = run_in(tmp_path, TENSOR, "row_mean")
     assert done.returncode == 2
