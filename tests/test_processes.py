@@ -24,7 +24,17 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 import torch.multiprocessing as mp
-from collection import DDP, ENVIRONMENT, NO_SYNC, OPTIM, ROOT, SECONDS, losses, run
+from collection import (
+    DDP,
+    ENVIRONMENT,
+    NO_SYNC,
+    OPTIM,
+    ROOT,
+    SECONDS,
+    losses,
+    outcome,
+    run,
+)
 from torch import nn
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from torch.distributed.fsdp import FSDPModule
@@ -73,31 +83,38 @@ def torchrun(folder, command):
     return output
 
 
+def alone(script, *options):
+    """Return the losses that one process prints: this one."""
+    code, output, errors = outcome(script, argv=options)
+    assert code == 0, errors
+    return losses(output)
+
+
 @pytest.mark.parametrize("processes, batch", [("2", "64"), ("3", "200")])
 def test_ddp_prints_the_losses_of_one_process(processes, batch, tmp_path):
     """Over three, 200 rows are 67, 67 and 66. One process prints NumPy's losses."""
     options = ["--steps", "50", "--batch", batch]
     command = command_with("--standalone", DDP).replace("2", processes)
     output = torchrun(tmp_path, " ".join([command, *options]))
-    alone = losses(run(DDP, *options).stdout)
-    assert alone[50] < alone[1] / 2
-    assert losses(output) == pytest.approx(alone, rel=SGD)
+    expected = alone(DDP, *options)
+    assert expected[50] < expected[1] / 2
+    assert losses(output) == pytest.approx(expected, rel=SGD)
 
 
 def test_accumulation_with_ddp_prints_the_losses_of_one_process(tmp_path):
     """What is set too late makes the processes drift apart, as the page shows."""
     output = torchrun(tmp_path, command_with("--standalone", NO_SYNC) + " --steps 200")
-    alone = losses(run(NO_SYNC, "--steps", "200").stdout)
-    assert losses(output) == pytest.approx(alone, rel=SGD)
+    expected = alone(NO_SYNC, "--steps", "200")
+    assert losses(output) == pytest.approx(expected, rel=SGD)
     shown = re.search(r"^```text\n([^`]*)```$", pages.text(PAGE), re.MULTILINE)[1]
     assert pages.first_difference(shown, output, ()) is None
 
 
 def test_fsdp_prints_the_losses_of_one_process(tmp_path):
     output = torchrun(tmp_path, command_with("--standalone", FSDP) + " --steps 50")
-    alone = losses(run(FSDP, "--steps", "50").stdout)
+    expected = losses(run(FSDP, "--steps", "50").stdout)
     assert output.startswith("parameters 170240  in each process 85120 85120\n")
-    assert losses(output) == pytest.approx(alone, rel=ADAM)
+    assert losses(output) == pytest.approx(expected, rel=ADAM)
 
 
 def test_two_machines_print_the_losses_of_one_process(tmp_path):
@@ -113,8 +130,8 @@ def test_two_machines_print_the_losses_of_one_process(tmp_path):
     with ThreadPoolExecutor() as pool:
         outputs = sorted(pool.map(torchrun, [tmp_path] * 2, [command] * 2))
     assert outputs[0] == "", "only one process in all prints"
-    alone = losses(run(DDP, "--steps", "50").stdout)
-    assert losses(outputs[1]) == pytest.approx(alone, rel=SGD)
+    expected = alone(DDP, "--steps", "50")
+    assert losses(outputs[1]) == pytest.approx(expected, rel=SGD)
 
 
 KILLED_ONCE = f"""
@@ -142,9 +159,7 @@ def test_torchrun_starts_killed_processes_again(tmp_path):
     assert list(before) == [1, 50, 100] and list(after) == [100, 150]
     assert os.listdir(tmp_path / "shards") == ["step-150"]
     # The network is that of the optim script.
-    alone = losses(run(OPTIM).stdout)
-    expected = {step: alone[step] for step in (1, 50, 100, 150)}
-    assert before | after == pytest.approx(expected, rel=ADAM)
+    assert before | after == pytest.approx(alone(OPTIM, "--steps", "150"), rel=ADAM)
 
 
 SAYS_WHETHER_THE_GROUP_IS_GONE = """
