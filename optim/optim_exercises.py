@@ -541,7 +541,7 @@ def shown(parameters):
         yield
     except Exception as error:
         for i, param in enumerate(parameters):
-            error.add_note(f"{i}: {param.detach()}, gradient {param.grad}")
+            error.add_note(f"parameter {i}: {param.detach()}, grad {param.grad}")
         raise
 
 
