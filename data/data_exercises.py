@@ -35,9 +35,9 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 def image_to_tensor(image):
     """Turn an image of Pillow into the tensor that a network takes.
 
-    image is RGB, or greyscale (mode L), which has the same value in all three channels.
-    Return a float32 tensor of shape (3, height, width), in which 0 is the byte 0, and 1
-    is the byte 255.
+    image is RGB or greyscale (mode L); a greyscale image gets three equal channels.
+    Return a float32 tensor of shape (3, height, width), where the byte 0 becomes 0 and
+    the byte 255 becomes 1.
 
     >>> from PIL import Image
     >>> x = image_to_tensor(Image.new("RGB", (2, 1), "red"))
@@ -112,8 +112,9 @@ class Windows(Dataset):
 
     series has shape (n,). Item i is a pair of tensors: series[i : i + size], and the
     element series[i + size], of shape (). There are n - size items, or none if the
-    series is shorter than that. Like a list, the data set has item -1, the last one,
-    and so on, and raises IndexError for indices outside, at both ends.
+    series is shorter than that. As in a list, negative indices count from the end, so
+    that item -1 is the last one, and an index out of range, in either direction, raises
+    IndexError.
 
     >>> dataset = Windows(torch.tensor([1, 2, 3, 4]), size=2)
     >>> len(dataset)
@@ -158,12 +159,12 @@ def collate_sequences(items):
 
 
 def flip_at_random(images, probability, generator):
-    """Turn some of the images left to right, as augmentation does.
+    """Mirror some of the images left to right, as augmentation does.
 
     images has shape (n, c, h, w), any dtype, and must not change. Return a tensor of
-    the same shape and dtype, in which each image, with this probability and whatever
-    happens to the others, is mirrored: what was on the left is on the right. Draw all
-    random numbers from generator, a torch.Generator.
+    the same shape and dtype, in which each image is mirrored with this probability,
+    independently of the others: what was on the left is on the right. Draw all random
+    numbers from generator, a torch.Generator.
 
     >>> image = torch.tensor([[[[1, 2, 3], [4, 5, 6]]]])
     >>> flip_at_random(image, 1.0, torch.Generator())
@@ -246,10 +247,10 @@ def train_on_images(images, labels):
 def check_image_to_tensor(answer):
     """image.convert("RGB") makes an image with three channels of either kind.
 
-    torch.from_numpy(np.array(image)) has shape (height, width, 3). permute() brings its
-    dimensions into another order, and reshape() would mix up the pixels.
+    torch.from_numpy(np.array(image)) has shape (height, width, 3). permute() moves
+    its dimensions, while reshape() would mix up the pixels.
 
-    The bytes go from 0 to 255. Make floats of them before or while you divide.
+    The bytes go from 0 to 255. Divided by 255, with / and not //, they become floats.
     """
 
     def answer_to(pixels):
@@ -377,10 +378,10 @@ class Differences(nn.Module):
 
 
 def check_Windows(answer):
-    """A list of n elements has n - size places where a window and one more element fit.
+    """A series of n elements has n - size places where a window and one more element fit.
 
     A tensor's slices raise no error, whatever the index is. So compare i with the
-    length, and raise IndexError by yourself.
+    length, and raise IndexError yourself.
 
     If i is negative, item i is item i + len(self).
     """
@@ -392,11 +393,21 @@ def check_Windows(answer):
         items = [(before[i : i + size], before[i + size]) for i in range(n - size)]
         compare(len(dataset), len(items), f"{case} len(dataset)")
         for i in [*range(len(items)), *range(-1, -len(items) - 1, -1)]:
-            compare(dataset[i], items[i], f"{case} dataset[{i}]")
+            try:
+                item = dataset[i]
+            except IndexError as error:
+                raised = in_one_line(error)
+                raise Wrong(f"{case} dataset[{i}] raises {raised}") from error
+            compare(item, items[i], f"{case} dataset[{i}]")
+        errors = ArithmeticError, AssertionError, LookupError, StopIteration, ValueError
         for i in len(items), -len(items) - 1, n + 1, -n - 1, -n - size - 2:
-            with contextlib.suppress(IndexError):
+            raised = "nothing"
+            try:
                 dataset[i]
-                raise Wrong(f"{case} dataset[{i}] raises no IndexError")
+            except errors as error:
+                raised = type(error).__name__
+            if raised != "IndexError":
+                raise Wrong(f"{case} dataset[{i}] raises {raised}, wanted IndexError")
         if not torch.equal(series, before):
             raise Wrong(f"{case} you change the series in place")
 
@@ -429,8 +440,8 @@ def check_flip_at_random(answer):
     there.
 
     torch.rand(n, generator=generator) < probability is True as often as it should be.
-    torch.where() chooses between two tensors; its condition is to have shape (n, 1, 1,
-    1).
+    torch.where() chooses between two tensors. Its condition has to broadcast with the
+    images, so give it three more dimensions of size 1.
     """
 
     def with_seed_0(images, probability):
@@ -450,7 +461,7 @@ def check_flip_at_random(answer):
     case = "for 400 images and a probability of 0.25"
     for mask in first, second:
         if not 55 <= sum(mask) <= 145:  # 100 is to be expected
-            raise Wrong(f"{case} you mirror {sum(mask)}, wanted about 100")
+            raise Wrong(f"{case} you mirror {sum(mask)} images, wanted about 100")
     if flipped(answer, images, 0.25, torch.Generator().manual_seed(0)) != first:
         raise Wrong(f"{case} other images are mirrored when the seed is the same again")
     if first == second:
@@ -490,15 +501,17 @@ def check_BatchesByLength(answer):
         in_order = sorted(lengths)
         wanted = [in_order[i : i + size] for i in range(0, len(lengths), size)]
         compare(len(batches), len(wanted), f"{case} len(batches)")
-        for _ in range(2):
+        for nth in "first", "second":
             got = list(itertools.islice(iter(batches), len(wanted) + 1))
             for batch in got:
                 if type(batch) is not list or any(type(i) is not int for i in batch):
-                    raise Wrong(f"{case} {batch!r} is no list of ints")
+                    shown = repr(batch).partition("\n")[0]
+                    raise Wrong(f"{case} {shown} is no list of ints")
             times = Counter(itertools.chain.from_iterable(got))
             for index in {*range(len(lengths)), *times}:
-                if times[index] != (index in range(len(lengths))):
-                    raise Wrong(f"{case} index {index} is there {times[index]} times")
+                if times[index] != int(index < len(lengths)):
+                    comes = f"index {index} comes {times[index]} times"
+                    raise Wrong(f"{case} {comes} in the {nth} iteration")
             grouped = sorted(sorted(lengths[i] for i in batch) for batch in got)
             compare(grouped, sorted(wanted), f"{case} the list of lengths by batch")
 
@@ -511,8 +524,7 @@ def check_BatchesByLength(answer):
             raise Wrong("generators with the same seed give batches in another order")
     first = {min(epoch[0]) for epoch in epochs}
     if len(first) < 6:
-        counts = f"{len(first)} of 6 batches come"
-        raise Wrong(f"in 100 iterations only {counts} first: the order is not random")
+        raise Wrong(f"of 6 batches only {len(first)} ever came first in 100 iterations")
     if not torch.equal(before, torch.get_rng_state()):
         raise Wrong("your answer draws from torch's global generator, or seeds it")
 

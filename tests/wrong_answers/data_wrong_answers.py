@@ -157,14 +157,14 @@ class Windows__without_negative_indices(Windows__with_one_too_many):
 
 
 class Windows__without_an_error(Windows__without_negative_indices):
-    """for a series of 4 elements and size = 2, dataset[2] raises no IndexError"""
+    """and size = 2, dataset[2] raises nothing, wanted IndexError"""
 
     def __getitem__(self, i):
         return super().__getitem__(i % len(self))
 
 
 class Windows__without_an_error_before_the_first(Windows__without_negative_indices):
-    """for a series of 4 elements and size = 2, dataset[-3] raises no IndexError"""
+    """and size = 2, dataset[-3] raises nothing, wanted IndexError"""
 
     def __getitem__(self, i):
         return super().__getitem__(i + len(self) if i < 0 else i)
@@ -215,7 +215,7 @@ def flip_at_random__upside_down(images, probability, generator):
 
 
 def flip_at_random__all_or_none(images, probability, generator):
-    """you mirror 0, wanted about 100"""
+    """you mirror 0 images, wanted about 100"""
     flip = torch.rand((), generator=generator) < probability
     return images.flip(3) if flip else images
 
@@ -243,7 +243,7 @@ def flipped(images, probability, generator, dim=3):
 
 
 class BatchesByLength__in_the_same_order:
-    """in 100 iterations only 1 of 6 batches come first: the order is not random"""
+    """of 6 batches only 1 ever came first in 100 iterations"""
 
     def __init__(self, lengths, batch_size, generator):
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
@@ -259,7 +259,7 @@ class BatchesByLength__in_the_same_order:
 
 
 class BatchesByLength__shuffled_once(BatchesByLength__in_the_same_order):
-    """in 100 iterations only 1 of 6 batches come first: the order is not random"""
+    """of 6 batches only 1 ever came first in 100 iterations"""
 
     def __init__(self, lengths, batch_size, generator):
         super().__init__(lengths, batch_size, generator)
