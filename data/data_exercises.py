@@ -378,7 +378,7 @@ class Differences(nn.Module):
 
 
 def check_Windows(answer):
-    """A series of n elements has n - size places where a window and one more element fit.
+    """In a series of n elements n - size windows have an element that follows them.
 
     A tensor's slices raise no error, whatever the index is. So compare i with the
     length, and raise IndexError yourself.
