@@ -8,7 +8,7 @@ import re
 
 import pages
 import pytest
-from collection import ROOT, SCRIPTS, options, outcome, short
+from collection import ROOT, SCRIPTS, options, outcome
 from matplotlib.figure import Figure
 from pages import PAGES
 from PIL import Image
@@ -48,7 +48,9 @@ def test_plot_draws_and_says_in_one_line_if_it_cannot(script, tmp_path, monkeypa
     """The picture is drawn before the disk is full, so that one run tests both."""
     monkeypatch.setattr(Figure, "savefig", draw_on_a_full_disk)
     monkeypatch.chdir(tmp_path)
-    argv = [*short(script)[1:], "--plot", "new picture.png"]
+    argv = ["--plot", "new picture.png"]
+    argv += ["--steps", "2"] * ("--steps" in options(script))
+    argv += ["--epochs", "1"] * ("--epochs" in options(script))
     code, _, errors = outcome(script, argv=argv)
     assert code == 2
     last = errors.splitlines()[-1]
