@@ -49,8 +49,8 @@ class Linear(nn.Module):
 
     Its parameters are weight of shape (out_features, in_features) and bias of shape
     (out_features,). All their elements are drawn from the uniform distribution between
-    -1/√n and 1/√n, where n is in_features. forward() maps x of shape (n, in_features)
-    to x @ weight.T + bias.
+    -b and b, where b is 1 / sqrt(in_features). forward() maps x of shape
+    (n, in_features) to x @ weight.T + bias.
 
     >>> layer = Linear(3, 2)
     >>> layer(torch.ones(4, 3)).shape
@@ -285,18 +285,20 @@ def check_Linear(answer):
 
     # Of N elements that are uniform between -b and b, the mean deviates by b/√(3N) and
     # the mean square by a part of √(0.8/N): here a fifth is at least ten times that.
-    n, bound = 100, 0.1
-    layer = built(answer, n, 2000)
+    bound = 0.1
+    layer, another = built(answer, 100, 2000), built(answer, 100, 2000)
     for name, param in layer.named_parameters():
+        what = f"with in_features = 100, {name} has"
         highest, mean = param.abs().max().item(), param.mean().item()
         if not highest <= bound * (1 + 1e-6):
-            raise Wrong(f"with n = {n}, {name} has {highest:.3g}, wanted up to 0.1")
+            raise Wrong(f"{what} an element of size {highest:.3g}, wanted up to 0.1")
         if not abs(mean) < bound / 5:
-            raise Wrong(f"with n = {n}, {name} has a mean of {mean:.3g}, wanted 0")
-        what = f"with n = {n}, the mean square of {name}"
-        compare(param.square().mean().item(), bound**2 / 3, what, tolerance=0.2)
-    if torch.equal(layer.weight, built(answer, n, 2000).weight):
-        raise Wrong("two layers start with the same weight, wanted random ones")
+            raise Wrong(f"{what} the mean {mean:.3g}, wanted about 0")
+        square = param.square().mean().item()
+        if not 0.8 < square / (bound**2 / 3) < 1.2:
+            raise Wrong(f"{what} the mean square {square:.3g}, wanted about 0.00333")
+        if torch.equal(param, another.get_parameter(name)):
+            raise Wrong(f"two layers start with the same {name}, wanted random ones")
 
 
 def check_ResidualNet(answer):
@@ -458,6 +460,8 @@ def check_initialize(answer):
     for number, (linear, relu) in enumerate(pairs):
         if linear.bias.any():
             raise Wrong(f"the bias of layer {2 * number} is not 0")
+        if not (linear.weight.requires_grad and linear.bias.requires_grad):
+            raise Wrong(f"layer {2 * number} can no longer be trained")
         before = x.square().mean().item()
         x = relu(linear(x)).detach()
         ratio = x.square().mean().item() / before
@@ -480,7 +484,9 @@ def check_BatchNorm1d(answer):
 
     Renew the running averages under torch.no_grad(), or from mean.detach().
     """
-    for (x,) in inputs("nd", empty=False):
+    cases = [x for (x,) in inputs("nd", empty=False)]
+    cases.insert(1, cases[0] / 100)  # its variances are so small that eps matters
+    for x in cases:
         features = x.shape[1]
         layer, oracle = built(answer, features), nn.BatchNorm1d(features)
         oracle.num_batches_tracked = None
@@ -593,20 +599,25 @@ def expect_same(layer, oracle, x, when=""):
         return
 
     cotangent = torch.randn_like(wanted)
-    names = ["x", *dict(oracle.named_parameters())]
-    pairs = zip(names, gradients(layer, x, cotangent), gradients(oracle, x, cotangent))
-    for name, got, wanted in pairs:
-        compare(got, wanted, f"{when}for {described('x', x)} the gradient of {name}")
+    got = gradients(layer, x, cotangent)
+    for name, wanted in gradients(oracle, x, cotangent).items():
+        what = f"{when}for {described('x', x)} the gradient of {name}"
+        if got[name] is None:
+            raise Wrong(f"{what} is missing: the output does not depend on {name}")
+        compare(got[name], wanted, what)
 
 
 def gradients(layer, x, cotangent):
-    """Return those with respect to x and all parameters."""
+    """Return those with respect to x and all parameters, by name."""
     x = x.clone().requires_grad_()
     output = layer(x)
     if not output.requires_grad:
         raise Wrong("the output requires no gradient, although the parameters do")
-    leaves = [x, *layer.parameters()]
-    return torch.autograd.grad(output, leaves, cotangent, allow_unused=True)
+    leaves = {"x": x, **dict(layer.named_parameters())}
+    found = torch.autograd.grad(
+        output, list(leaves.values()), cotangent, allow_unused=True
+    )
+    return dict(zip(leaves, found))
 
 
 def forbid_calls(answer, name):

@@ -61,7 +61,7 @@ class Linear__of_plain_tensors(nn.Module):
 
 
 class Linear__with_standard_normal_weights(Layer):
-    """with n = 100, weight has"""
+    """with in_features = 100, weight has an element of size"""
 
     def __init__(self, n, m):
         super().__init__(n, m)
@@ -69,7 +69,7 @@ class Linear__with_standard_normal_weights(Layer):
 
 
 class Linear__with_positive_weights(Layer):
-    """weight has a mean of 0.05, wanted 0"""
+    """weight has the mean 0.05, wanted about 0"""
 
     def __init__(self, n, m):
         super().__init__(n, m)
@@ -77,7 +77,7 @@ class Linear__with_positive_weights(Layer):
 
 
 class Linear__with_zero_biases(Layer):
-    """the mean square of bias is 0, wanted 0.00333333"""
+    """bias has the mean square 0, wanted about 0.00333"""
 
     def __init__(self, n, m):
         super().__init__(n, m)
@@ -343,6 +343,17 @@ class BatchNorm1d__with_a_detached_variance(Norm):
     def statistics(self, x):
         mean, var = super().statistics(x)
         return mean, var.detach()
+
+
+class BatchNorm1d__with_epsilon_outside_of_the_root(Norm):
+    """your answer[0, 0] is"""
+
+    def forward(self, x):
+        mean, var = self.running_mean, self.running_var
+        if self.training:
+            mean, var = self.statistics(x)
+            self.update(mean, x.var(dim=0))
+        return (x - mean) / (var.sqrt() + 1e-5) * self.weight + self.bias
 
 
 class BatchNorm1d__of_rows(Norm):
