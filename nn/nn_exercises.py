@@ -148,9 +148,9 @@ class BatchNorm1d(nn.Module):
     """Rebuild nn.BatchNorm1d for x of shape (n, features).
 
     Its parameters are weight and bias, its buffers running_mean and running_var, and
-    there are no others. All have shape (features,). weight and running_var start with
-    ones, bias and running_mean with zeros. The output is
-    (x - mean) / sqrt(var + 1e-5) * weight + bias.
+    there are no others. All have shape (features,), and state_dict() has all four.
+    weight and running_var start with ones, bias and running_mean with zeros. The output
+    is (x - mean) / sqrt(var + 1e-5) * weight + bias.
 
     In evaluation mode, mean and var are running_mean and running_var, which do not
     change. In training mode, where n is at least 2, they are the mean of each column
