@@ -570,7 +570,7 @@ def compare(got, wanted, what, tolerance=None):
         raise Wrong(f"{what} is None: is there a return missing?")
     if isinstance(wanted, tuple):
         if not isinstance(got, (tuple, list)) or len(got) != len(wanted):
-            raise Wrong(f"{what} is no tuple of {len(wanted)} values")
+            raise Wrong(f"{what} is no list or tuple of {len(wanted)} values")
         for i in range(len(wanted)):
             compare(got[i], wanted[i], f"{what}[{i}]", tolerance)
     elif isinstance(wanted, torch.Tensor):
