@@ -83,7 +83,7 @@ def gru_step(x, h, w_ih, w_hh, b_ih, b_hh):
     x has shape (N, D), and the old state h has shape (N, H). w_ih has shape (3 * H, D),
     w_hh (3 * H, H), b_ih and b_hh (3 * H,). Of these, the first H rows or elements
     belong to the reset gate r, the next to the update gate z, the last to the new part
-    n. For one sequence (* multiplies element by element):
+    n. For one sequence, with * element-wise:
 
         r = sigmoid(w_ir @ x + b_ir + w_hr @ h + b_hr)
         z = sigmoid(w_iz @ x + b_iz + w_hz @ h + b_hz)
@@ -367,7 +367,7 @@ def check_attend_with_cache(answer):
     shapes = "nhtd", "nhtd", "nhte", "nhpd", "nhpe"
     for query, key, value, past_key, past_value in inputs(*shapes):
         T, P = query.shape[2], past_key.shape[2]
-        for t, p in (T, P), (1, P), (T, 0), (1, 0):
+        for t, p in (T, P), (1, P), (T, 0):
             new = [part[:, :, :t] for part in (query, key, value)]
             past = [part[:, :, :p] for part in (past_key, past_value)]
             keys = torch.cat([past[0], new[1]], dim=2)
