@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
 
 def encode_text__unsorted(text):
-    """for text = hello your answer[0] is 'helo', wanted 'ehlo'"""
+    """for text = 'hello' your answer[0] is 'helo', wanted 'ehlo'"""
     vocabulary = "".join(dict.fromkeys(text))
     indices = [vocabulary.index(char) for char in text]
     return vocabulary, torch.tensor(indices, dtype=torch.int64)
@@ -30,7 +30,7 @@ def encode_text__empty_as_floats(text):
 
 
 def encode_text__with_a_list_as_vocabulary(text):
-    """your answer[0] is ['e', 'h', 'l', 'o'], wanted 'ehlo'"""
+    """your answer[0] is of type list, wanted 'ehlo'"""
     vocabulary = sorted(set(text))
     return vocabulary, torch.tensor([vocabulary.index(char) for char in text])
 
