@@ -39,7 +39,7 @@ class Binarize(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_output):
         (x,) = ctx.saved_tensors
-        return grad_output * (x.abs() <= 1)
+        return grad_output * (x.abs() < 1)
 
 
 def binarize(x):

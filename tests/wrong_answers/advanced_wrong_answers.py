@@ -129,7 +129,7 @@ def binarize__without_a_gradient(x):
 
 
 def binarize__passing_everything(x):
-    """0.0, 0.75, 1.0, 1.25] the gradient[0] is"""
+    """0.0, 0.5, 1.5] the gradient[0] is"""
     return x + (binarize__without_a_gradient(x) - x).detach()
 
 
@@ -230,7 +230,7 @@ def limit_norm__with_the_print(x):
 
 
 def limit_norm__always_one(x):
-    """is nan, wanted 0"""
+    """for x of shape (2, 1) your answer[0, 0] is"""
     return x / x.norm()
 
 
@@ -296,6 +296,20 @@ def checkpointed__without_the_upstream_gradient(function, x):
     return Ones.apply(function, x)
 
 
+class NotDetached(GradOfX):
+    @staticmethod
+    def backward(ctx, grad_output):
+        (x,) = ctx.saved_tensors
+        with torch.enable_grad():
+            ctx.function(x).backward(grad_output)
+        return None, x.grad
+
+
+def checkpointed__through_x_itself(function, x):
+    """the gradient of x[0, 0] is"""
+    return NotDetached.apply(function, x)
+
+
 class NoGrad(GradOfX):
     @staticmethod
     def backward(ctx, grad_output):
@@ -311,7 +325,7 @@ def checkpointed__without_enable_grad(function, x):
 
 
 def checkpointed__by_the_library(function, x):
-    """your answer calls checkpoint()"""
+    """your answer calls checkpoint() of PyTorch"""
     return torch.utils.checkpoint.checkpoint(function, x, use_reentrant=False)
 
 
