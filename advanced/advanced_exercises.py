@@ -134,10 +134,10 @@ def gradient_norms(model, x, y):
 def limit_norm(x):
     """Rewrite this function so that torch.compile makes a single graph of it.
 
-    Delete "raise NotImplementedError" and change the rest, until
-    torch.compile(limit_norm, fullgraph=True) works. For all x, zeros included, the
-    result and its gradient with respect to x must stay what they are. It need not print
-    any more. x has any shape, and so has the result.
+    Delete "raise NotImplementedError" and change the rest, until the function works in
+    torch.compile(limit_norm, fullgraph=True, backend="eager"), too. For all x, zeros
+    included, the result and its gradient with respect to x must stay what they are. It
+    need not print any more. x has any shape, which the result has, too.
 
     >>> limit_norm(torch.tensor([3.0, 4.0]))
     tensor([0.6000, 0.8000])
