@@ -21,6 +21,7 @@ import os
 import queue
 import signal
 import sys
+import textwrap
 import time
 import traceback
 import types
@@ -28,7 +29,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-import torch._dynamo  # torch.compile and torch.func need it, and it takes a second
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -621,19 +621,16 @@ def expect(answer, *arguments, wanted, dtype=None, tolerance=None):
     """
     names = list(inspect.signature(answer).parameters)
     names += [f"argument {i}" for i in range(len(names), len(arguments))]
-    if isinstance(wanted, (torch.Tensor, np.ndarray)):
-        wanted = torch.as_tensor(wanted)
-        if wanted.is_floating_point():
-            wanted = wanted.to(dtype or arguments[0].dtype)
+    wanted = in_dtype(wanted, dtype or getattr(arguments[0], "dtype", None))
     before = copy.deepcopy(arguments)
     details = [f"{name} = {value}" for name, value in zip(names, before)]
     details.append(f"wanted: {wanted}")
-    case = "for " + ", ".join(map(described, names, before))
+    case = "for " + shorten(", ".join(map(described, names, before)))
     try:
         got = answer(*arguments)
         details.append(f"your answer: {got}")
         for name, old, new in zip(names, before, arguments):
-            if isinstance(old, torch.Tensor) and not torch.equal(old, new):
+            if not unchanged(old, new):
                 raise Wrong(f"{case} you change {name} in place")
         compare(got, wanted, f"{case} your answer", tolerance)
     except Exception as error:
@@ -641,13 +638,37 @@ def expect(answer, *arguments, wanted, dtype=None, tolerance=None):
         raise
 
 
+def in_dtype(wanted, dtype):
+    if isinstance(wanted, tuple):
+        return tuple(in_dtype(each, dtype) for each in wanted)
+    if isinstance(wanted, (torch.Tensor, np.ndarray)):
+        wanted = torch.as_tensor(wanted)
+        if wanted.is_floating_point() and isinstance(dtype, torch.dtype):
+            return wanted.to(dtype)
+    return wanted
+
+
+def unchanged(old, new):
+    if isinstance(old, torch.Tensor):
+        return old.shape == new.shape and old.isclose(new, 0, 0, equal_nan=True).all()
+    if isinstance(old, np.ndarray):
+        return np.array_equal(old, new)
+    if isinstance(old, (list, tuple)):
+        return len(old) == len(new) and all(map(unchanged, old, new))
+    return True
+
+
 def described(name, value):
-    if not isinstance(value, torch.Tensor):
-        return f"{name} = {value}"
+    if isinstance(value, (list, tuple)) and any(map(torch.is_tensor, value)):
+        return f"{name} of {len(value)} tensors"
+    if not isinstance(value, (torch.Tensor, np.ndarray)):
+        return f"{name} = {shorten(repr(value))}"
     words = f"{name} of shape {tuple(value.shape)}"
-    if value.is_floating_point() and value.dtype != torch.float32:
+    if value.dtype in (torch.float16, torch.bfloat16, torch.float64):
         words += f" and {value.dtype}"
-    return words if value.is_contiguous() else f"{words} that is not contiguous"
+    if isinstance(value, torch.Tensor) and not value.is_contiguous():
+        words += " that is not contiguous"
+    return words
 
 
 def compare(got, wanted, what, tolerance=None):
@@ -656,7 +677,7 @@ def compare(got, wanted, what, tolerance=None):
         raise Wrong(f"{what} is None: is there a return missing?")
     if isinstance(wanted, tuple):
         if not isinstance(got, (tuple, list)) or len(got) != len(wanted):
-            raise Wrong(f"{what} is no tuple of {len(wanted)} values")
+            raise Wrong(f"{what} is no list or tuple of {len(wanted)} values")
         for i in range(len(wanted)):
             compare(got[i], wanted[i], f"{what}[{i}]", tolerance)
     elif isinstance(wanted, torch.Tensor):
@@ -672,9 +693,12 @@ def compare(got, wanted, what, tolerance=None):
         if isinstance(got, bool) or not isinstance(got, (int, float)):
             raise Wrong(f"{what} is of type {type(got).__name__}, wanted a number")
         if not math.isclose(got, wanted, rel_tol=tolerance or 1e-6, abs_tol=1e-12):
-            raise Wrong(f"{what} is {got:.6g}, wanted {wanted:.6g}")
-    elif type(got) is not type(wanted) or got != wanted:
-        raise Wrong(f"{what} is {got!r}, wanted {wanted!r}")
+            raise Wrong(f"{what} is {apart(got, wanted)}")
+    elif type(got) is not type(wanted):
+        kind = type(got).__name__
+        raise Wrong(f"{what} is of type {kind}, wanted {shorten(repr(wanted))}")
+    elif got != wanted:
+        raise Wrong(f"{what} is {shorten(repr(got))}, wanted {shorten(repr(wanted))}")
 
 
 def compare_elements(got, wanted, what, tolerance):
@@ -686,8 +710,18 @@ def compare_elements(got, wanted, what, tolerance):
     if differs.any():
         index = tuple(differs.nonzero()[0].tolist())
         place = f"[{', '.join(map(str, index))}]" if index else ""
-        here, there = got[index].item(), wanted[index].item()
-        raise Wrong(f"{what}{place} is {here:.6g}, wanted {there:.6g}")
+        numbers = apart(got[index].item(), wanted[index].item())
+        raise Wrong(f"{what}{place} is {numbers}")
+
+
+def apart(got, wanted):
+    """Write two numbers with as many digits as it takes to tell them apart."""
+    digits = 6 if f"{got:.6g}" != f"{wanted:.6g}" else 17
+    return f"{got:.{digits}g}, wanted {wanted:.{digits}g}"
+
+
+def shorten(text):
+    return textwrap.shorten(text, 200, placeholder=" ...")
 
 
 def verdict(name, answers):
@@ -695,7 +729,10 @@ def verdict(name, answers):
 
     Returns the verdict in one line, and the input at which the answer fails, or "".
     """
+    # Another answer may have changed these.
     torch.manual_seed(0)
+    torch.set_grad_enabled(True)
+    torch.set_default_dtype(torch.float32)
     try:
         if name not in answers:
             raise Wrong(f"the file has no {name}")
@@ -713,7 +750,7 @@ def verdict(name, answers):
 
 
 def in_one_line(error):
-    message = str(error).strip().partition("\n")[0]
+    message = shorten(str(error).strip().partition("\n")[0])
     return f"{type(error).__name__}: {message}".removesuffix(": ")
 
 
@@ -740,6 +777,7 @@ def work(file, connection):
     torch.set_num_threads(1)
     with open(os.devnull, "w") as nowhere, contextlib.suppress(EOFError):
         faulthandler.dump_traceback_later(60, exit=True, file=nowhere)
+        torch.optim.SGD([torch.zeros(1)])  # the first optimizer imports for seconds
         answers, problem = load(file)
         connection.send(problem)
         while True:
@@ -757,7 +795,7 @@ def start(file):
     other_end.close()
     try:
         problem = connection.recv()
-    except EOFError:
+    except (EOFError, OSError):
         problem = "it ends Python, or takes longer than a minute"
     if problem:
         print(f"cannot load {file}: {problem}", file=sys.stderr)
@@ -770,11 +808,11 @@ def judge(file, names):
     connection = None
     for name in names:
         connection = connection or start(file)
-        connection.send(name)
         begin = time.monotonic()
         try:
+            connection.send(name)
             yield name, *connection.recv()
-        except EOFError:
+        except (EOFError, OSError):
             too_long = time.monotonic() - begin >= SECONDS
             why = f"no answer after {SECONDS} seconds" if too_long else "it ends Python"
             yield name, f"wrong: {why}", ""
