@@ -889,6 +889,8 @@ def main():
         "--answers", default=__file__, help="judge those of another file"
     )
     args = parser.parse_args()
+    if args.hint and not args.exercise:
+        parser.error("--hint needs the name of an exercise")
 
     right = 0
     chosen = [args.exercise] if args.exercise else names

@@ -12,7 +12,7 @@ import exercises
 import pages
 import pytest
 import torch
-from collection import ROOT, run_in, source
+from collection import ROOT, outcome, run_in, source
 from exercises import EXERCISES, FOLDERS
 
 each_exercise = pytest.mark.parametrize("folder, name", EXERCISES)
@@ -303,10 +303,14 @@ def test_the_front_page_shows_what_the_judge_says():
         assert line in pages.text("README.md"), f"README.md, Exercises: show {line}"
 
 
-def test_an_unknown_exercise_is_refused(tmp_path):
-    done = run_in(tmp_path, TENSOR, "row_mean")
-    assert done.returncode == 2
-    assert "row_mean" in done.stderr.splitlines()[-1]
+@pytest.mark.parametrize(
+    "option, said",
+    [("row_mean", "choose from"), ("--hint", "--hint needs the name of an exercise")],
+)
+def test_a_wrong_command_is_refused(option, said):
+    code, _, errors = outcome(TENSOR, argv=[option])
+    assert code == 2
+    assert said in errors.splitlines()[-1]
 
 
 @each_folder
