@@ -1,5 +1,6 @@
 """A wrong option, a missing TensorFlow, a compiler that fails: a line, and status 2."""
 
+import itertools
 import sys
 
 import pytest
@@ -38,6 +39,7 @@ def test_missing_tensorflow_is_told_in_one_line(script, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+COMPILED = [script for script in SCRIPTS if "Python.h" in source(script)]
 # One answers like a compiler, but finds no Python.h.
 COMPILERS = {
     "missing": None,
@@ -47,8 +49,10 @@ COMPILERS = {
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the compilers are shell scripts")
-@pytest.mark.parametrize("compiler", COMPILERS)
-@pytest.mark.parametrize("script", [s for s in SCRIPTS if "Python.h" in source(s)])
+@pytest.mark.parametrize(
+    "script, compiler",
+    list(zip(itertools.cycle(COMPILED), COMPILERS)),
+)
 def test_compiler_that_fails_is_told_in_one_line(script, compiler, tmp_path):
     file = tmp_path / "compiler"
     if COMPILERS[compiler]:

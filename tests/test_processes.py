@@ -90,11 +90,10 @@ def alone(script, *options):
     return losses(output)
 
 
-@pytest.mark.parametrize("processes, batch", [("2", "64"), ("3", "200")])
-def test_ddp_prints_the_losses_of_one_process(processes, batch, tmp_path):
-    """Over three, 200 rows are 67, 67 and 66. One process prints NumPy's losses."""
-    options = ["--steps", "50", "--batch", batch]
-    command = command_with("--standalone", DDP).replace("2", processes)
+def test_ddp_prints_the_losses_of_one_process(tmp_path):
+    """Over three, 200 rows are 67, 67 and 66. Below, two machines have equal parts."""
+    options = ["--steps", "50", "--batch", "200"]
+    command = command_with("--standalone", DDP).replace("2", "3")
     output = torchrun(tmp_path, " ".join([command, *options]))
     expected = alone(DDP, *options)
     assert expected[50] < expected[1] / 2
