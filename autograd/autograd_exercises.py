@@ -68,8 +68,8 @@ def straight_through(x):
     """Round x, and pass the gradient on as if x had not been rounded.
 
     x has any shape. Return a tensor of the same shape with the elements of x.round().
-    The derivative of rounding is 0 almost everywhere, so whatever x was computed from
-    would not learn. Here x gets the gradient of the result, unchanged.
+    The derivative of rounding is 0 almost everywhere, so the parameters from which x
+    was computed would never change. Instead, x gets the gradient of the result.
 
     >>> x = torch.tensor([0.4, 2.6], requires_grad=True)
     >>> y = straight_through(x)
@@ -88,9 +88,9 @@ def numeric_gradient(f, x, h):
     """Estimate the gradient of f at x by central differences.
 
     x has shape (n, d) and must not change. f takes such a tensor and returns one of
-    shape (). h is a number. Return a tensor of the shape and dtype of x: for each
-    element of x, f where it is larger by h, minus f where it is smaller by h, divided
-    by 2 * h. All other elements keep their values.
+    shape (). h is a number. Return a tensor of the shape and dtype of x. Its element
+    [i, j] is (f(above) - f(below)) / (2 * h), where above is x with h added to x[i, j],
+    and below is x with h subtracted from x[i, j].
 
     >>> x = torch.tensor([[1.0, 2.0]])
     >>> numeric_gradient(lambda x: x.pow(3).sum(), x, 0.5)
@@ -149,9 +149,10 @@ class SquaredError(torch.autograd.Function):
 class Scalar:
     """Complete a tape for plain numbers: write __mul__, exp and backward.
 
-    Each Scalar has its number in data. In operands it has a pair for each Scalar that
-    it was computed from: that Scalar, and the rule by which it gets its gradient from
-    the result's. Both operands of + and * are Scalars.
+    The attribute data is the number. operands has a pair for each Scalar from which
+    this one was computed: that Scalar, and a function that takes the gradient of the
+    result and returns what it contributes to the gradient of that Scalar. Both operands
+    of + and * are Scalars.
 
     loss.backward() adds to w.grad the derivative of loss with respect to w, for each
     Scalar w without operands that loss was computed from. What grad holds in the
@@ -285,11 +286,8 @@ def check_accumulated_gradient(answer):
             errors = batch.double() @ w.double() - 1
             wanted += 2 * (batch.double().T @ errors) / len(batch)
         w = w.detach().requires_grad_()
-
-        def in_turn(w, first, second, third):
-            return answer(one_graph_at_a_time(), w, [first, second, third])
-
-        expect(in_turn, w, *batches, wanted=wanted)
+        loss_of = Formula("(batch @ w - 1).square().mean()", one_graph_at_a_time())
+        expect(answer, loss_of, w, batches, wanted=wanted, dtype=w.dtype)
         w.grad = torch.ones_like(w)
         got = answer(one_graph_at_a_time(), w, batches)
         what = "where w.grad holds ones beforehand, your answer"
@@ -365,7 +363,8 @@ def check_softmax_backward(answer):
 
 def check_SquaredError(answer):
     """backward needs the inputs of forward: ctx.save_for_backward(prediction, target)
-    keeps them, and ctx.saved_tensors is the tuple of what has been kept.
+    keeps them, and ctx.saved_tensors is the tuple of what has been kept. Each call of
+    apply() has a ctx of its own.
 
     The derivative of the square of a difference is twice the difference, by the chain
     rule times grad_output. Where target grows, the difference shrinks.
@@ -391,13 +390,20 @@ def check_SquaredError(answer):
             what = f"where grad_output is 3, the gradient of {name}"
             compare(leaf.grad, sign * 2 * 3 * difference, what)
 
+    first = torch.tensor([[1.0, 2.0]], requires_grad=True)
+    second = torch.tensor([[3.0, 4.0]], requires_grad=True)
+    target = torch.zeros(1, 2)
+    (error_of(first, target) + error_of(second, target)).backward()
+    what = "after backward() through two calls of apply(), the gradient of the first"
+    compare(first.grad, 2 * first.detach(), f"{what} prediction")
+
 
 def check_Scalar(answer):
-    """__mul__ looks like __add__, with other rules: the derivative of a product with
-    respect to one factor is the other factor. The derivative of exp is its result.
+    """__mul__ looks like __add__, with other functions: the derivative of a product
+    with respect to one factor is the other factor. The derivative of exp is its result.
 
     backward(grad) adds grad to self.grad. Then, for each pair in operands, it calls the
-    operand's backward() with what the rule makes of grad.
+    operand's backward() with what the function of the pair returns for grad.
     """
     for f in (
         Formula("a * b", lambda a, b: a * b),

@@ -233,6 +233,24 @@ class SquaredError__with_one_gradient(
     """returned an incorrect number of gradients (expected 2, got 1)"""
 
 
+LAST = {}
+
+
+class SquaredError__with_one_memory_for_all_calls(torch.autograd.Function):
+    """through two calls of apply(), the gradient of the first prediction[0, 0] is 6"""
+
+    @staticmethod
+    def forward(ctx, prediction, target):
+        LAST["difference"] = prediction - target
+        return LAST["difference"].square().sum()
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        return grad_output * 2 * LAST["difference"], grad_output * -2 * LAST[
+            "difference"
+        ]
+
+
 class SquaredError__of_the_mean(torch.autograd.Function):
     """your answer is"""
 

@@ -240,6 +240,22 @@ def record_outputs__without_finally(model, kind, x):
     return outputs
 
 
+def record_outputs__in_evaluation_mode(model, kind, x):
+    """afterwards the model is no longer in training mode"""
+    layers = [layer for layer in model.modules() if isinstance(layer, kind)]
+    outputs, hooks = recorded(layers, model.eval(), x)
+    remove(hooks)
+    return outputs
+
+
+def record_outputs__below_the_model(model, kind, x):
+    """your answer has 0 outputs where there are 1 calls"""
+    layers = [layer for layer in list(model.modules())[1:] if isinstance(layer, kind)]
+    outputs, hooks = recorded(layers, model, x)
+    remove(hooks)
+    return outputs
+
+
 def record_outputs__of_a_chain(model, kind, x):
     """your answer has 1 outputs where there are 2 calls"""
     outputs = []

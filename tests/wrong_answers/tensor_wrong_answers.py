@@ -21,6 +21,11 @@ def outer_product__with_a_loop(x, y):
     return torch.stack([element * y for element in x])
 
 
+def outer_product__with_map(x, y):
+    """there is a loop"""
+    return torch.stack(list(map(y.mul, x)))
+
+
 def row_means__of_the_columns(x):
     """for x of shape (2, 3) your answer has shape (3,), wanted (2,)"""
     return x.mean(dim=0)
@@ -62,6 +67,12 @@ def one_hot__as_wide_as_the_highest_label(labels, classes):
 
 
 def one_hot__from_the_library(labels, classes):
+    """calls one_hot()"""
+    return torch.nn.functional.one_hot(labels, classes).float()
+
+
+@torch.no_grad()
+def one_hot__from_the_library_in_disguise(labels, classes):
     """calls one_hot()"""
     return torch.nn.functional.one_hot(labels, classes).float()
 
@@ -122,6 +133,11 @@ def squared_distances__with_a_root(x, y):
 def squared_distances__transposed(x, y):
     """has shape (4, 2), wanted (2, 4)"""
     return (y[:, None] - x).square().sum(dim=2)
+
+
+def squared_distances__of_the_sums(x, y):
+    """your answer[0, 0] is"""
+    return (x[:, None] - y).sum(dim=2).square()
 
 
 def confusion_matrix__counted_once(targets, predictions, classes):
