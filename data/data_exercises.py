@@ -34,7 +34,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 
 def image_to_tensor(image):
-    """Turn an image of Pillow into the tensor that a network takes.
+    """Turn a Pillow image into the tensor that a network takes.
 
     image is RGB or greyscale (mode L); a greyscale image gets three equal channels.
     Return a float32 tensor of shape (3, height, width), where the byte 0 becomes 0 and
@@ -96,7 +96,8 @@ def accuracy(model, loader):
 
     loader is a DataLoader, which yields images and labels, of shape (n,), in batches;
     the last batch may be smaller. model turns images into logits (n, classes). Call it
-    in evaluation mode, and so that nothing is recorded for backward(). Return a number.
+    in evaluation mode, without recording its operations for backward(). Return a
+    number.
 
     >>> images, labels = torch.eye(4), torch.tensor([0, 1, 2, 0])
     >>> loader = torch.utils.data.DataLoader(list(zip(images, labels)), batch_size=3)
@@ -178,7 +179,7 @@ def flip_at_random(images, probability, generator):
 
 
 class BatchesByLength:
-    """Deal out sequences in batches of similar length, so that little is padded.
+    """Put sequences of similar length into a batch, so that there is little padding.
 
     This is a batch sampler. Iterating over it yields each batch as a list of indices,
     which are ints. lengths is a list of ints, lengths[i] that of sequence i. The
@@ -349,11 +350,13 @@ def check_accuracy(answer):
         labels[: count // 2] = (labels[: count // 2] + 1) % 3  # in the first batches
         loader = DataLoader(TensorDataset(images, labels), batch_size)
         model = Differences()
-        with torch.enable_grad():
-            got = answer(model, loader)
+        got = answer(model, loader)
         case = f"for {count} images in batches of {batch_size}"
         if "training" in model.seen:
             raise Wrong(f"{case} the network is called in training mode")
+        if not torch.is_grad_enabled():
+            torch.set_grad_enabled(True)
+            raise Wrong(f"{case} autograd still records nothing after your answer")
         if "recorded" in model.seen:
             raise Wrong(f"{case} the calls of the network are recorded for backward()")
         compare(got, (count - count // 2) / count, f"{case} your answer")
@@ -421,9 +424,9 @@ def check_collate_sequences(answer):
 
     zip(*items) gives the sequences and the labels apart.
     """
-    for lengths in [1, 3], [3], [1, 4, 2], [0, 2, 1], [0]:
+    for lengths in [1, 3], [3], [1, 4, 2], [0, 2, 1], [0], [20, 10]:
         for dtype in torch.int64, torch.float32:
-            sequences = [torch.randint(1, 9, [size]).to(dtype) for size in lengths]
+            sequences = [torch.randint(3, [size]).to(dtype) for size in lengths]
             labels = torch.randint(10, [len(lengths)])
             wanted = torch.zeros(len(lengths), max(lengths), dtype=dtype)
             for i, j in np.ndindex(*wanted.shape):
@@ -467,6 +470,9 @@ def check_flip_at_random(answer):
         raise Wrong(f"{case} other images are mirrored when the seed is the same again")
     if first == second:
         raise Wrong(f"{case} the same images are mirrored in every call")
+    counts = {sum(flipped(answer, images, 0.25, generator)) for _ in range(10)}
+    if len(counts) == 1:
+        raise Wrong(f"{case} you mirror the same number of images in every call")
     if not torch.equal(before, torch.get_rng_state()):
         raise Wrong("your answer draws from torch's global generator, or seeds it")
 
@@ -494,7 +500,12 @@ def check_BatchesByLength(answer):
     __iter__ may be a generator: for i in order.tolist(): yield batches[i].
     """
     random = torch.randint(1, 9, [23]).tolist()
-    for lengths, size in ([5, 2, 9, 2, 7], 2), ([4, 3], 5), ([], 2), (random, 4):
+    for lengths, size in (
+        ([5, 2, 9, 2, 7], 2),
+        ([4, 3], 5),
+        ([3, 1, 2, 1], 2),
+        (random, 4),
+    ):
         case = f"for lengths = {lengths} and batch_size = {size},"
         if lengths is random:
             case = f"for {len(random)} lengths and batch_size = {size},"
@@ -526,6 +537,9 @@ def check_BatchesByLength(answer):
     first = {min(epoch[0]) for epoch in epochs}
     if len(first) < 6:
         raise Wrong(f"of 6 batches only {len(first)} ever came first in 100 iterations")
+    orders = {tuple(map(min, epoch)) for epoch in epochs}
+    if len(orders) < 50:  # of 720 that are possible
+        raise Wrong(f"100 iterations give only {len(orders)} orders of 6 batches")
     if not torch.equal(before, torch.get_rng_state()):
         raise Wrong("your answer draws from torch's global generator, or seeds it")
 

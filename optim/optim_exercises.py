@@ -28,6 +28,7 @@ import types
 import numpy as np
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 
 def gradient_step(parameters, lr):
@@ -102,12 +103,12 @@ def parameter_groups(model, weight_decay):
 
 
 def clip_gradients(parameters, max_norm):
-    """Shorten the gradients if their norm is more than max_norm.
+    """Scale the gradients down if their norm is more than max_norm.
 
-    parameters is a list of tensors; those whose grad is None are left out. The norm is
-    the root of the sum of the squares of all elements of all gradients. If it is more
-    than max_norm, multiply every gradient by max_norm / norm; if not, the gradients
-    stay as they are. Return the norm as it was at first, as a tensor without dimensions
+    parameters is a list of tensors; skip those whose grad is None. The norm is the root
+    of the sum of the squares of all elements of all gradients. If it is more than
+    max_norm, multiply every gradient by max_norm / norm; if not, the gradients stay as
+    they are. Return the norm from before the clipping, as a tensor without dimensions
     or as a number. Do not call clip_grad_norm_() of PyTorch.
 
     >>> a = torch.tensor([1.0, 1.0], requires_grad=True)
@@ -127,13 +128,17 @@ class AdamW:
     """Write the optimizer AdamW, which is Adam with decoupled weight decay.
 
     params is a list of tensors that require a gradient. step() changes them in place,
-    and leaves their gradients as they are. A parameter whose grad is None is left out.
+    and leaves their gradients as they are. It skips parameters whose grad is None.
 
-    Step t, counted from 1, first multiplies the parameter by 1 - lr * weight_decay.
-    Then m becomes betas[0] * m + (1 - betas[0]) * grad, and v becomes
-    betas[1] * v + (1 - betas[1]) * grad**2; both are zeros before the first step. With
-    M and V, which are m and v after bias correction, subtract from the parameter
-    lr * M / (root of V + eps).
+    m and v are zeros before the first step. Step t, counted from 1, computes for each
+    parameter, with sqrt and all other operations element-wise:
+
+        parameter = parameter * (1 - lr * weight_decay)
+        m = betas[0] * m + (1 - betas[0]) * grad
+        v = betas[1] * v + (1 - betas[1]) * grad**2
+        m_corrected = m / (1 - betas[0] ** t)
+        v_corrected = v / (1 - betas[1] ** t)
+        parameter = parameter - lr * m_corrected / (sqrt(v_corrected) + eps)
 
     >>> w = torch.tensor([1.0, -2.0], requires_grad=True)
     >>> w.grad = torch.tensor([0.5, 4.0])
@@ -161,7 +166,7 @@ def step_in_parts(model, loss_fn, optimizer, parts):
     parts is a list of pairs x, y. x has shape (n, d), and n differs from part to part.
     loss_fn(model(x), y) is the mean of the losses of the n rows. The step has to be the
     one that all rows together would give. To save memory, call backward() for each
-    part before the model sees the next one. Gradients left from earlier do not count.
+    part before the model sees the next one. Ignore gradients left from earlier steps.
     Return the mean loss of all rows, before the step, as a number.
 
     >>> model = torch.nn.Linear(1, 1)
@@ -180,12 +185,14 @@ def step_in_parts(model, loss_fn, optimizer, parts):
 
 
 class Training:
-    """Save a training and restore it, so that its losses go on as if uninterrupted.
+    """Save the state of a training run, and resume the run from it.
 
-    state_dict() returns everything that the steps to come depend on, as something that
-    torch.save() saves and torch.load() loads with weights_only=True. load_state_dict()
-    of another Training, perhaps in another process, is given it, and train() then has
-    to go on with the losses that the first one would have had.
+    state_dict() returns everything that the steps to come depend on. torch.save() has
+    to save it, and torch.load() with weights_only=True has to load it.
+
+    load_state_dict(state) is called on another Training, perhaps in another process,
+    which may have trained already. Its next losses have to be those that the first
+    Training would have had.
 
     Read: optim/checkpoints.md#what-belongs-in-a-checkpoint
     """
@@ -229,8 +236,9 @@ def fit_plane(x, y):
 
     Delete "raise NotImplementedError", run the file, and change one more line.
 
-    x has shape (n, d), and y, of shape (n, 1), is a linear function of x. Return the
-    mean losses of 40 epochs as a list of numbers.
+    x has shape (n, d), and y, of shape (n, 1), is a linear function of x. The learning
+    rate is 0.02 at first, and a tenth of what it was after every 10 epochs. Return the
+    mean losses of the 40 epochs as a list of numbers.
 
     Read: optim/README.md#learning-rate-schedules-warmup-and-cosine-decay
     """
@@ -277,6 +285,8 @@ def check_gradient_step(answer):
                         gradient = old.grad.numpy()
                         wanted = torch.as_tensor(wanted.numpy() - 0.25 * gradient)
                     compare_parameter(new, wanted, f"after the step parameters[{i}]")
+            if not torch.is_grad_enabled():
+                raise Wrong("after the step, autograd still records nothing")
 
 
 def check_momentum_steps(answer):
@@ -338,11 +348,14 @@ def check_parameter_groups(answer):
     tied[2].weight = tied[0].weight
     frozen = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     frozen[0].requires_grad_(False)
+    scaled = nn.Sequential(nn.Linear(3, 4))
+    scaled.register_parameter("scale", nn.Parameter(torch.tensor(1.0)))
     for words, model, *wanted in (
         ("LayerNorm", norm, "0.weight 2.weight", "0.bias 1.bias 1.weight"),
         ("Conv2d", images, "0.weight", "0.bias 1.bias 1.weight 2.weight"),
         ("a shared weight", tied, "0.weight", "1.weight 2.bias"),
         ("a frozen layer", frozen, "1.weight", "1.bias"),
+        ("a parameter of shape ()", scaled, "0.weight", "0.bias scale"),
     ):
         groups = answer(model, 0.1)
         if not isinstance(groups, (list, tuple)) or len(groups) != 2:
@@ -396,7 +409,7 @@ def check_AdamW(answer):
     Count the steps once per call of step(), not once per parameter. Parameters are
     changed in a block "with torch.no_grad():", or below "@torch.no_grad()".
 
-    V = v / (1 - betas[1] ** t), and it is V.sqrt() + eps that divides.
+    eps is added after the root, and the root is that of the corrected v.
     """
     for dtype in torch.float32, torch.float64:
         for options in (
@@ -501,17 +514,32 @@ def check_fit_plane(answer):
     """
     x = torch.randn(64, 3)
     y = x @ torch.tensor([[1.0], [-2.0], [3.0]]) + 4
-    losses = answer(x, y)
+    rates = []
+
+    def note(optimizer, *_):
+        rates.append(optimizer.param_groups[0]["lr"])
+
+    hook = register_optimizer_step_post_hook(note)
+    try:
+        losses = answer(x, y)
+    finally:
+        hook.remove()
     compare(type(losses), list, "the type of your answer")
     compare(len(losses), 40, "the length of your answer")
     for loss in losses:
         compare(type(loss), float, "the type of a loss")
     if not losses[-1] < 0.1:
         raise Wrong(f"the loss ends at {losses[-1]:.4g}, wanted less than 0.1")
+    for epoch in range(40):
+        rate = rates[len(rates) * epoch // 40] if rates else None
+        compare(
+            rate, 0.02 * 0.1 ** (epoch // 10), f"the learning rate in epoch {epoch + 1}"
+        )
 
 
 def forbid_calls(answer, name):
-    if name in answer.__code__.co_names:
+    code = getattr(inspect.unwrap(answer), "__code__", None)
+    if code and name in code.co_names:
         raise Wrong(
             f"your answer calls {name}(), which the exercise asks you not to do"
         )

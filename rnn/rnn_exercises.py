@@ -79,7 +79,7 @@ def elman_states(x, h, w_ih, w_hh, bias):
 
 
 def gru_step(x, h, w_ih, w_hh, b_ih, b_hh):
-    """Compute one step of a GRU. Do not call GRUCell() or gru_cell() of PyTorch.
+    """Compute one step of a GRU. Do not call GRU() or GRUCell() of PyTorch.
 
     x has shape (N, D), and the old state h has shape (N, H). w_ih has shape (3 * H, D),
     w_hh (3 * H, H), b_ih and b_hh (3 * H,). Of these, the first H rows or elements
@@ -138,13 +138,14 @@ def masked_loss(y_pred, y, lengths):
 
 
 def causal_attention(query, key, value):
-    """Let each step look at itself and all steps before it.
+    """Let each step attend to itself and to all steps before it.
 
     query and key have shape (N, heads, T, D), value has shape (N, heads, T, E). The
     score of steps t and s is the dot product of query t and key s, divided by the
-    square root of D. Softmax over all s up to t, and t itself, turns the scores of t
-    into weights. Return a tensor of shape (N, heads, T, E): at each step t, the average
-    of the values with these weights. Do not call scaled_dot_product_attention().
+    square root of D. The weights of step t are the softmax of its scores with all steps
+    s <= t. Return a tensor of shape (N, heads, T, E): at each step t, the average of
+    the values with these weights. The scores may be as large as 1,000 or as small as
+    -1,000. Do not call scaled_dot_product_attention().
 
     >>> zeros, value = torch.zeros(1, 1, 3, 2), torch.tensor([[[[1.0], [3.0], [8.0]]]])
     >>> causal_attention(zeros, zeros, value).flatten()
@@ -156,20 +157,20 @@ def causal_attention(query, key, value):
 
 
 def attend_with_cache(query, key, value, past_key, past_value):
-    """Let new steps look at themselves and at the steps in a KV cache.
+    """Let new steps attend to themselves and to the steps in a KV cache.
 
     query and key, of shape (N, heads, T, D), and value, (N, heads, T, E), are those of
     T new steps, at least 1. past_key, (N, heads, P, D), and past_value, (N, heads, P,
-    E), are those of the P steps right before them; P may be 0. Each new step looks at
-    the P steps, at the new ones before it and at itself, with scores divided by the
+    E), are those of the P steps right before them; P may be 0. Each new step attends to
+    the P steps, to the new ones before it and to itself, with scores divided by the
     square root of D. Every function of PyTorch is allowed.
 
     Return three tensors: the averages of the values, (N, heads, T, E), and the keys and
     values for the next call, (N, heads, P + T, D) and (N, heads, P + T, E).
 
     >>> zeros, past_value = torch.zeros(1, 1, 2, 4), torch.tensor([[[[1.0], [3.0]]]])
-    >>> key, value = torch.zeros(1, 1, 1, 4), torch.tensor([[[[8.0]]]])
-    >>> mixed, keys, values = attend_with_cache(key, key, value, zeros, past_value)
+    >>> new, value = torch.zeros(1, 1, 1, 4), torch.tensor([[[[8.0]]]])
+    >>> mixed, keys, values = attend_with_cache(new, new, value, zeros, past_value)
     >>> mixed.flatten(), values.flatten()
     (tensor([4.]), tensor([1., 3., 8.]))
 
@@ -225,7 +226,13 @@ def check_encode_text(answer):
 
     torch.tensor([]) is of floats: tell it the dtype.
     """
-    for text in "hello", "a", "To be, or not to be: that is it.", "Zürich é z A0 ß", "":
+    for text in (
+        "hello",
+        "a",
+        "To be, or not to be:\nthat is it.\n",
+        "Zürich é z A0 ß",
+        "",
+    ):
         characters, indices = np.unique(list(text) or [""], return_inverse=True)
         wanted = torch.from_numpy(indices)[: len(text)]
         expect(answer, text, wanted=("".join(characters), wanted))
@@ -280,7 +287,7 @@ def check_gru_step(answer):
     n is the only part in which the two are not simply added: r multiplies what comes
     from h, bias included.
     """
-    forbid_calls(answer, "GRUCell", "gru_cell")
+    forbid_calls(answer, "GRU", "GRUCell", "gru", "gru_cell")
     for x, h in inputs("nd", "nh"):
         cell = nn.GRUCell(x.shape[1], h.shape[1], dtype=x.dtype).requires_grad_(False)
         weights = [weight.detach().clone() for weight in cell.parameters()]
@@ -298,6 +305,8 @@ def check_last_states(answer):
         lengths = torch.randint(1, len(hs) + 1, hs.shape[1:2])
         wanted = [hs[length - 1, i].tolist() for i, length in enumerate(lengths)]
         expect(answer, hs, lengths, wanted=np.array(wanted))
+    hs = torch.randn(4, 1, 1)
+    expect(answer, hs, torch.tensor([2]), wanted=hs[1].clone())
 
     gru = nn.GRU(3, 5).requires_grad_(False)
     sequences = [torch.randn(length, 3) for length in (2, 4, 1)]
@@ -354,6 +363,11 @@ def check_causal_attention(answer):
     for query, key, value in inputs("nhtd", "nhtd", "nhte"):
         wanted = attended(query, key, value)
         expect(answer, query, key, value, wanted=wanted, tolerance=FLOAT32)
+    # Here the scores of the steps that must not be seen are the largest.
+    query, value = torch.ones(1, 1, 3, 4), torch.randn(1, 1, 3, 2)
+    key = torch.tensor([-500.0, -499.0, 500.0])[:, None].expand(1, 1, 3, 4)
+    wanted = attended(query, key, value)
+    expect(answer, query, key, value, wanted=wanted, tolerance=FLOAT32)
 
 
 def check_attend_with_cache(answer):
@@ -409,8 +423,9 @@ def check_detect_changes(answer):
 
 
 def forbid_calls(answer, *names):
+    code = getattr(inspect.unwrap(answer), "__code__", None)
     for name in names:
-        if name in answer.__code__.co_names:
+        if code and name in code.co_names:
             raise Wrong(
                 f"your answer calls {name}(), which the exercise asks you not to do"
             )

@@ -16,6 +16,15 @@ def training_bytes__all_in_float32(model):
     return sum(16 * param.numel() + 4 for param in model.parameters())
 
 
+def training_bytes__layer_by_layer(model):
+    """for two layers with the same weight your answer is"""
+    total = 0
+    for layer in model.modules():
+        for param in layer.parameters(recurse=False):
+            total += param.nbytes + param.requires_grad * (3 * param.nbytes + 4)
+    return total
+
+
 def training_bytes__of_the_state_dict(model):
     """for a Linear(4, 4) that is used twice your answer is"""
     return sum(4 * tensor.nbytes + 4 for tensor in model.state_dict().values())
@@ -111,6 +120,13 @@ def scaled_step__in_place(weights, grads, scale, lr):
     return weights, scale
 
 
+def scaled_step__with_whole_scales(weights, grads, scale, lr):
+    """your answer[1] is 0, wanted 0.5"""
+    if not all(grad.isfinite().all() for grad in grads):
+        return weights, scale // 2
+    return [w - lr * (g.float() / scale) for w, g in zip(weights, grads)], scale
+
+
 def scaled_step__at_the_same_scale(weights, grads, scale, lr):
     """your answer[1] is 1024, wanted 512"""
     if not all(grad.isfinite().all() for grad in grads):
@@ -126,6 +142,24 @@ def binarize__by_sign(x):
 def binarize__without_a_gradient(x):
     """backward() from your answer does not reach x"""
     return torch.where(x >= 0, 1, -1).to(x.dtype)
+
+
+def binarize__changing_the_upstream_gradient(x):
+    """your backward() changes grad_output in place"""
+
+    class Binarize(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
+
+        @staticmethod
+        def backward(ctx, grad_output):
+            (x,) = ctx.saved_tensors
+            grad_output[x.abs() > 1] = 0
+            return grad_output
+
+    return Binarize.apply(x)
 
 
 def binarize__passing_everything(x):

@@ -126,6 +126,14 @@ def accuracy__recorded(model, loader):
     return correct / len(loader.dataset)
 
 
+def accuracy__with_autograd_left_off(model, loader):
+    """autograd still records nothing after your answer"""
+    model.eval()
+    torch.set_grad_enabled(False)
+    correct = sum((model(x).argmax(1) == y).sum().item() for x, y in loader)
+    return correct / len(loader.dataset)
+
+
 @torch.no_grad()
 def accuracy__as_a_tensor(model, loader):
     """is of type Tensor, wanted a number"""
@@ -197,6 +205,12 @@ def collate_sequences__of_floats(items):
     return padded.float(), lengths, labels
 
 
+def collate_sequences__with_zeros_as_padding(items):
+    """your answer[1]["""
+    padded, _, labels = collated(items)
+    return padded, (padded != 0).sum(dim=1), labels
+
+
 def collate_sequences__with_lengths_after_padding(items):
     """your answer[1][0] is 3, wanted 1"""
     padded, lengths, labels = collated(items)
@@ -218,6 +232,15 @@ def flip_at_random__all_or_none(images, probability, generator):
     """you mirror 0 images, wanted about 100"""
     flip = torch.rand((), generator=generator) < probability
     return images.flip(3) if flip else images
+
+
+def flip_at_random__an_exact_share(images, probability, generator):
+    """you mirror the same number of images in every call"""
+    order = torch.randperm(len(images), generator=generator)
+    chosen = order[: round(probability * len(images))]
+    images = images.clone()
+    images[chosen] = images[chosen].flip(3)
+    return images
 
 
 def flip_at_random__pixel_by_pixel(images, probability, generator):

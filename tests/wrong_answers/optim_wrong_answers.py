@@ -15,6 +15,14 @@ def gradient_step__recorded_by_autograd(parameters, lr):
         parameter -= lr * parameter.grad
 
 
+def gradient_step__with_autograd_left_off(parameters, lr):
+    """autograd still records nothing"""
+    torch.set_grad_enabled(False)
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter -= lr * parameter.grad
+
+
 def gradient_step__of_other_tensors(parameters, lr):
     """after the step parameters[0][0] is"""
     for parameter in parameters:
@@ -129,6 +137,15 @@ def parameter_groups__by_name(model, weight_decay):
     return [
         {"params": weights, "weight_decay": weight_decay},
         {"params": biases, "weight_decay": 0},
+    ]
+
+
+def parameter_groups__by_one_dimension(model, weight_decay):
+    """for a model with a parameter of shape () groups[0] has 0.weight scale"""
+    params = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in params if p.ndim != 1], "weight_decay": weight_decay},
+        {"params": [p for p in params if p.ndim == 1], "weight_decay": 0},
     ]
 
 
@@ -459,15 +476,29 @@ def fit_plane__with_adam(x, y):
     return fit(x, y, torch.optim.Adam)
 
 
+def fit_plane__without_the_schedule(x, y):
+    """the learning rate in epoch 11 is 0.02, wanted 0.002"""
+    return fit(x, y, torch.optim.SGD, step_size=10_000)
+
+
+def fit_plane__with_a_rate_that_hides_the_bug(x, y):
+    """the learning rate in epoch 1 is 0.2, wanted 0.02"""
+    return fit(x, y, sgd)
+
+
 def fit_plane__by_tensors(x, y):
     """the type of a loss is"""
     return [torch.tensor(loss) for loss in fit(x, y, torch.optim.SGD)]
 
 
-def fit(x, y, make_optimizer):
+def sgd(params, lr):
+    return torch.optim.SGD(params, lr=0.2)
+
+
+def fit(x, y, make_optimizer, step_size=10):
     model = nn.Linear(x.shape[1], 1)
     optimizer = make_optimizer(model.parameters(), lr=0.02)
-    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=10, gamma=0.1)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size, gamma=0.1)
     losses = []
     for epoch in range(40):
         total = 0
