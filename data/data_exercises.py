@@ -614,16 +614,16 @@ def expect(answer, *arguments, wanted, dtype=None, tolerance=None):
     Its elements may differ by 1000 eps of the largest, which is rounding, or by
     tolerance.
     """
-    names = list(inspect.signature(answer).parameters)
+    names = names_of_arguments(answer)
     names += [f"argument {i}" for i in range(len(names), len(arguments))]
     wanted = in_dtype(wanted, dtype or getattr(arguments[0], "dtype", None))
     before = copy.deepcopy(arguments)
-    details = [f"{name} = {value}" for name, value in zip(names, before)]
-    details.append(f"wanted: {wanted}")
+    details = [f"{name} = {value!r}" for name, value in zip(names, before)]
+    details.append(f"wanted: {wanted!r}")
     case = "for " + shorten(", ".join(map(described, names, before)))
     try:
         got = answer(*arguments)
-        details.append(f"your answer: {got}")
+        details.append(f"your answer: {got!r}")
         for name, old, new in zip(names, before, arguments):
             if not unchanged(old, new):
                 raise Wrong(f"{case} you change {name} in place")
@@ -631,6 +631,13 @@ def expect(answer, *arguments, wanted, dtype=None, tolerance=None):
     except Exception as error:
         error.add_note("\n".join(details))
         raise
+
+
+def names_of_arguments(answer):
+    try:
+        return list(inspect.signature(answer).parameters)
+    except (TypeError, ValueError):  # such as torch.outer
+        return []
 
 
 def in_dtype(wanted, dtype):
@@ -683,6 +690,8 @@ def compare(got, wanted, what, tolerance=None):
             raise Wrong("{} has shape {}, wanted {}".format(what, *shapes))
         if got.dtype != wanted.dtype:
             raise Wrong(f"{what} has dtype {got.dtype}, wanted {wanted.dtype}")
+        if got.device != wanted.device:
+            raise Wrong(f"{what} is on {got.device}, wanted on {wanted.device}")
         compare_elements(got.detach(), wanted, what, tolerance)
     elif isinstance(wanted, float):
         if isinstance(got, bool) or not isinstance(got, (int, float)):
@@ -732,6 +741,8 @@ def verdict(name, answers):
         if name not in answers:
             raise Wrong(f"the file has no {name}")
         globals()[f"check_{name}"](answers[name])
+        if not torch.is_grad_enabled():
+            raise Wrong("your answer leaves autograd switched off")
     except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever an answer raises)
         frames = traceback.walk_tb(error.__traceback__)
         lines = [line for frame, line in frames if frame.f_globals is answers]
