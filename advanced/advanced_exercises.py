@@ -83,7 +83,7 @@ def scaled_step(weights, grads, scale, lr):
     >>> scaled_step(weights, grads, scale=4.0, lr=0.5)
     ([tensor([0.7500])], 4.0)
 
-    Read: advanced/README.md#float16-and-gradscaler
+    Read: advanced/speed.md#float16-and-gradscaler
     """
     raise NotImplementedError
 
@@ -201,7 +201,7 @@ def fit_in_bfloat16(x, y):
     x has shape (n,), and y, of shape (n,), is 3.3 * x + 1.7. Both are float32. Return
     the losses of 1000 steps as a list of numbers.
 
-    Read: advanced/README.md#mixed-precision-autocast
+    Read: advanced/speed.md#mixed-precision-autocast
     """
     raise NotImplementedError
     weight, bias = torch.zeros(2, 1, dtype=torch.bfloat16)

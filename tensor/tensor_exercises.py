@@ -82,7 +82,7 @@ def standardize(x):
     tensor([[-1.,  0.],
             [ 1.,  0.]])
 
-    Read: tensor/README.md#in-place-operations
+    Read: tensor/torch_users.md#in-place-operations
     """
     raise NotImplementedError
 
@@ -97,7 +97,7 @@ def sliding_windows(x, size):
     tensor([[1, 2, 3],
             [2, 3, 4]])
 
-    Read: tensor/README.md#views
+    Read: tensor/torch_users.md#views
     """
     raise NotImplementedError
 
