@@ -4,11 +4,13 @@ import doctest
 import functools
 import inspect
 import io
+import math
 import re
 import shutil
 
 import collection
 import exercises
+import numpy as np
 import pages
 import pytest
 import torch
@@ -159,6 +161,98 @@ def test_what_to_read_is_there(folder, name):
         assert anchor in pages.anchors(page), f"{name}: {page} has no section {anchor}"
 
 
+# The judge itself, by the parts that checks use.
+
+judge = exercises.judge("tensor")
+
+
+def test_inputs_are_of_all_kinds_and_of_different_sizes():
+    kinds = list(judge.inputs("nd", "dm"))
+    for x, y in kinds:
+        assert x.shape[1] == y.shape[0]
+        assert len({*x.shape, *y.shape}) == 3
+    xs = [x for x, _ in kinds]
+    assert xs[0].shape == (2, 3) and xs[0].dtype == torch.float32
+    assert any(len(x) == 1 for x in xs) and any(len(x) == 0 for x in xs)
+    assert any((x == 0).all() and len(x) > 1 for x in xs)
+    assert any((x < 0).any() for x in xs) and any(not x.is_contiguous() for x in xs)
+    assert {x.dtype for x in xs} == {torch.float32, torch.float64}
+    assert all(len(x) for x, _ in judge.inputs("nd", "dm", empty=False))
+
+
+@pytest.mark.parametrize(
+    "got, wanted, said",
+    [
+        (
+            torch.tensor([1.0, math.nan]),
+            torch.tensor([1.0, 2.0]),
+            "[1] is nan, wanted 2",
+        ),
+        (torch.tensor(3.0), torch.tensor(2.0), " is 3, wanted 2"),
+        (torch.tensor(1.001), torch.tensor(1.0), " is 1.001, wanted 1"),
+        (torch.tensor([1]), torch.tensor([[1]]), " has shape (1,), wanted (1, 1)"),
+        (
+            torch.tensor(1),
+            torch.tensor(1.0),
+            " has dtype torch.int64, wanted torch.float",
+        ),
+        (torch.ones(2, device="meta"), torch.ones(2), " is on meta, wanted on cpu"),
+        ([1.0], torch.ones(1), " is of type list, wanted a tensor"),
+        (None, torch.ones(1), " is None: is there a return missing?"),
+        ([1], (1, 2), " is no list or tuple of 2 values"),
+        ([1, 3], (1, 2), "[1] is 3, wanted 2"),
+        (True, 1.0, " is of type bool, wanted a number"),
+        (0.1 + 1e-6, 0.1, " is 0.100001, wanted 0.1"),
+        (1 + 2e-6, 1.0, " is 1.0000020000000001, wanted 1"),
+        (1.0, 1, " is of type float, wanted 1"),
+        ("a", "b", " is 'a', wanted 'b'"),
+    ],
+)
+def test_what_differs_is_named(got, wanted, said):
+    with pytest.raises(judge.Wrong) as raised:
+        judge.compare(got, wanted, "it")
+    assert str(raised.value).startswith(f"it{said}")
+
+
+def test_what_is_equal_up_to_rounding_is_right():
+    third = torch.tensor(1 / 3, dtype=torch.float64)
+    judge.compare(
+        (third.float() * 3, [1], 0.1 * 3), (torch.tensor(1.0), (1,), 0.3), "it"
+    )
+
+
+@pytest.mark.parametrize(
+    "old, new, same",
+    [
+        (torch.tensor([1.0, math.nan]), torch.tensor([1.0, math.nan]), True),
+        (torch.tensor([1.0, math.nan]), torch.tensor([2.0, math.nan]), False),
+        (torch.tensor([1]), torch.tensor([1, 1]), False),
+        ([torch.ones(2)], [torch.ones(2)], True),
+        ([torch.ones(2)], [torch.zeros(2)], False),
+        ([torch.ones(2)], [], False),
+        (np.ones(2), np.zeros(2), False),
+    ],
+)
+def test_changes_in_place_are_noticed(old, new, same):
+    assert bool(judge.unchanged(old, new)) == same
+
+
+def test_a_function_of_a_library_may_be_an_answer():
+    assert verdict("tensor", "outer_product", {"outer_product": torch.outer}) == "right"
+
+
+def test_an_answer_does_not_spoil_the_next():
+    def row_means(x):
+        torch.set_default_dtype(torch.float64)
+        torch.set_grad_enabled(False)
+        return x.mean(dim=1)
+
+    answers = {"row_means": row_means}
+    assert "autograd switched off" in verdict("tensor", "row_means", answers)
+    assert verdict("autograd", "gradient", exercises.solutions("autograd")) == "right"
+    assert torch.get_default_dtype() == torch.float32
+
+
 # As a reader runs them.
 
 TENSOR = "tensor/tensor_exercises.py"
@@ -172,11 +266,11 @@ def lines(done):
 
 @each_folder
 def test_the_judge_is_the_same_everywhere(folder):
-    def judge(folder):
+    def text(folder):
         return source(f"{folder}/{folder}_exercises.py").partition("\n# The judge.")[2]
 
-    assert judge("tensor")
-    assert judge(folder) == judge("tensor"), (
+    assert text("tensor")
+    assert text(folder) == text("tensor"), (
         f"{folder}/{folder}_exercises.py: copy the judge from {TENSOR}"
     )
 
