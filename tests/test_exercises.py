@@ -5,8 +5,12 @@ import functools
 import inspect
 import io
 import math
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 
 import collection
 import exercises
@@ -344,7 +348,23 @@ def test_what_misbehaves_gets_one_line(tmp_path):
     assert done.returncode == 1
 
 
-def test_a_name_shows_the_smallest_input_that_fails_and_hints(tmp_path):
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cannot be sent to one")
+def test_ctrl_c_leaves_no_traceback_and_no_process(tmp_path):
+    answers = tmp_path / "answers.py"
+    loop = "def row_means(x):\n    print(os.getpid())\n    while True: pass\n"
+    answers.write_text("import os\n" + loop, encoding="utf-8")
+    words = [sys.executable, ROOT / TENSOR, "row_means", "--answers", answers]
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(words, cwd=tmp_path, **pipe) as judging:
+        busy = int(judging.stdout.readline())
+        judging.send_signal(signal.SIGINT)
+        _, errors = judging.communicate(timeout=60)
+    assert (judging.returncode, errors) == (130, "")
+    with pytest.raises(ProcessLookupError):
+        os.kill(busy, 0)
+
+
+def test_a_name_shows_a_small_input_that_fails_and_hints(tmp_path):
     answers = tmp_path / "answers.py"
     answers.write_text("def row_means(x):\n    return x.mean(0)\n", encoding="utf-8")
     options = "row_means", "--hint", "--hint", "--answers", answers
