@@ -4,6 +4,7 @@ A name ends in two underscores and what is wrong.
 """
 
 import torch
+from advanced_solutions import Checkpoint
 
 
 def training_bytes__without_the_step_counts(model):
@@ -295,13 +296,7 @@ def checkpointed__detached(function, x):
         return function(x)
 
 
-class GradOfX(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, function, x):
-        ctx.function = function
-        ctx.save_for_backward(x)
-        return function(x)
-
+class GradOfX(Checkpoint):
     @staticmethod
     def backward(ctx, grad_output):
         (x,) = ctx.saved_tensors
@@ -315,7 +310,7 @@ def checkpointed__without_the_weights(function, x):
     return GradOfX.apply(function, x)
 
 
-class Ones(GradOfX):
+class Ones(Checkpoint):
     @staticmethod
     def backward(ctx, grad_output):
         (x,) = ctx.saved_tensors
@@ -330,7 +325,7 @@ def checkpointed__without_the_upstream_gradient(function, x):
     return Ones.apply(function, x)
 
 
-class NotDetached(GradOfX):
+class NotDetached(Checkpoint):
     @staticmethod
     def backward(ctx, grad_output):
         (x,) = ctx.saved_tensors

@@ -182,78 +182,59 @@ def cross_entropy__detached(logits, labels):
     return -p[torch.arange(len(labels)), labels].mean()
 
 
-def recorded(layers, model, x, detach=True):
+def recorded(layers, kind, model, x, detach=True, remove=True):
+    """Answer rightly, if the arguments are right; hooks are on layers of one kind."""
     outputs, hooks = [], []
+
+    def record(layer, inputs, output):
+        outputs.append(output.detach() if detach else output)
+
     for layer in layers:
-        hooks.append(
-            layer.register_forward_hook(
-                lambda layer, inputs, output: outputs.append(
-                    output.detach() if detach else output
-                )
-            )
-        )
+        if isinstance(layer, kind):
+            hooks.append(layer.register_forward_hook(record))
     model(x)
-    return outputs, hooks
-
-
-def remove(hooks):
     for hook in hooks:
-        hook.remove()
+        if remove:
+            hook.remove()
+    return outputs
 
 
 def record_outputs__and_leave_the_hooks(model, kind, x):
     """afterwards your hook is still there"""
-    layers = [layer for layer in model.modules() if isinstance(layer, kind)]
-    return recorded(layers, model, x)[0]
+    return recorded(model.modules(), kind, model, x, remove=False)
 
 
 def record_outputs__and_clear_all_hooks(model, kind, x):
     """afterwards a hook that was there before is gone"""
-    layers = [layer for layer in model.modules() if isinstance(layer, kind)]
-    outputs, _ = recorded(layers, model, x)
-    for layer in layers:
+    outputs = recorded(model.modules(), kind, model, x)
+    for layer in model.modules():
         layer._forward_hooks.clear()
     return outputs
 
 
 def record_outputs__of_the_outermost_layers(model, kind, x):
     """your answer has 0 outputs where there are 2 calls"""
-    layers = [layer for layer in model.children() if isinstance(layer, kind)]
-    outputs, hooks = recorded(layers, model, x)
-    remove(hooks)
-    return outputs
+    return recorded(model.children(), kind, model, x)
 
 
 def record_outputs__with_a_graph(model, kind, x):
     """an output requires a gradient, wanted detached ones"""
-    layers = [layer for layer in model.modules() if isinstance(layer, kind)]
-    outputs, hooks = recorded(layers, model, x, detach=False)
-    remove(hooks)
-    return outputs
+    return recorded(model.modules(), kind, model, x, detach=False)
 
 
 def record_outputs__without_finally(model, kind, x):
     """after an exception of the model your hook is still there"""
-    layers = [layer for layer in model.modules() if isinstance(layer, kind)]
-    outputs, hooks = recorded(layers, model, x)
-    remove(hooks)
-    return outputs
+    return recorded(model.modules(), kind, model, x)
 
 
 def record_outputs__in_evaluation_mode(model, kind, x):
     """afterwards the model is no longer in training mode"""
-    layers = [layer for layer in model.modules() if isinstance(layer, kind)]
-    outputs, hooks = recorded(layers, model.eval(), x)
-    remove(hooks)
-    return outputs
+    return recorded(model.modules(), kind, model.eval(), x)
 
 
 def record_outputs__below_the_model(model, kind, x):
     """your answer has 0 outputs where there are 1 calls"""
-    layers = [layer for layer in list(model.modules())[1:] if isinstance(layer, kind)]
-    outputs, hooks = recorded(layers, model, x)
-    remove(hooks)
-    return outputs
+    return recorded(list(model.modules())[1:], kind, model, x)
 
 
 def record_outputs__of_a_chain(model, kind, x):

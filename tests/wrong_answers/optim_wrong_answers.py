@@ -6,6 +6,7 @@ A name ends in two underscores and what is wrong.
 import math
 
 import torch
+from optim_solutions import Training
 from torch import nn
 
 
@@ -376,36 +377,10 @@ def step_in_parts__on_top_of_old_gradients(model, loss_fn, optimizer, parts):
     return total
 
 
-class Resumed:
+class Resumed(Training):
     """Saves and restores all of a training but what is in missing."""
 
     missing = ()
-
-    def __init__(self):
-        self.x = torch.linspace(-1, 1, 16)[:, None]
-        self.y = torch.sin(3 * self.x)
-        self.steps = 0
-        self.model = nn.Sequential(
-            nn.Linear(1, 20), nn.Tanh(), nn.Dropout(0.2), nn.Linear(20, 1)
-        )
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.1)
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda t: 1 / (1 + t)
-        )
-
-    def train(self, until):
-        losses = []
-        while self.steps < until:
-            rows = torch.randperm(len(self.x))[:8]
-            loss = nn.functional.mse_loss(self.model(self.x[rows]), self.y[rows])
-            losses.append(loss.item())
-
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-            self.scheduler.step()
-            self.steps += 1
-        return losses
 
     def state_dict(self):
         state = {"steps": self.steps, "generator": torch.get_rng_state()}

@@ -6,6 +6,7 @@ A name ends in two underscores and what is wrong.
 import math
 
 import torch
+from rnn_solutions import attend_with_cache
 from torch import nn
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
@@ -298,11 +299,7 @@ def attend_with_cache__with_the_mask_inverted(query, key, value, past_key, past_
 
 def attend_with_cache__that_does_not_grow(query, key, value, past_key, past_value):
     """your answer[1] has shape (2, 3, 4, 5), wanted (2, 3, 11, 5)"""
-    keys = torch.cat([past_key, key], dim=2)
-    values = torch.cat([past_value, value], dim=2)
-    T, P = query.shape[2], past_key.shape[2]
-    visible = torch.ones(T, P + T, dtype=torch.bool).tril(diagonal=P)
-    mixed = scaled_dot_product_attention(query, keys, values, attn_mask=visible)
+    mixed, _, _ = attend_with_cache(query, key, value, past_key, past_value)
     return mixed, key, value
 
 
