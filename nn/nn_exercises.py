@@ -59,7 +59,7 @@ class Linear(nn.Module):
     >>> sorted(layer.state_dict())
     ['bias', 'weight']
 
-    Read: nn/README.md#initial-weights-kaiming-xavier-and-the-default-of-nnlinear
+    Read: nn/initial_weights.md#kaiming-xavier-and-the-default-of-nnlinear
     """
 
     def __init__(self, in_features, out_features):
@@ -140,7 +140,7 @@ def initialize(model):
     >>> round(model(torch.randn(100, 1000)).square().mean().item())
     1
 
-    Read: nn/README.md#initial-weights-kaiming-xavier-and-the-default-of-nnlinear
+    Read: nn/initial_weights.md#kaiming-xavier-and-the-default-of-nnlinear
     """
     raise NotImplementedError
 
